@@ -6,6 +6,7 @@ In: the words of a command line. Out: nothing, or a failed test.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -27,6 +28,22 @@ COMMANDS: dict[str, click.Command] = {
     "predict": predict,
     "bench": bench,
 }
+
+
+def below(command: click.Command, words: list[str]) -> Iterator[tuple[list[str], click.Command]]:
+    """A command and all commands below it, with the words that name them.
+
+    Args:
+        command: The command.
+        words: Its own name.
+    """
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from below(found, [*words, name])
 
 
 def parse(words: list[str]) -> None:

@@ -5,27 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from tests.command_lines import COMMANDS, parse
+from tests.command_lines import COMMANDS, below, parse
 from tests.console_blocks import commands
 
 _BEGIN = re.compile(r"^ *Examples?:(.*)$")
-
-
-def _all(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    """A command and its subcommands, with their names."""
-    yield name, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for each in command.list_commands(context):
-            found = command.get_command(context, each)
-            assert found is not None
-            yield from _all(found, f"{name} {each}")
 
 
 def examples(text: str) -> list[str]:
@@ -51,9 +38,11 @@ def examples(text: str) -> list[str]:
 
 
 HELP = {
-    name: list(dict.fromkeys(examples(f"{command.help or ''}\n\n{command.epilog or ''}")))
-    for root in COMMANDS.items()
-    for name, command in _all(root[1], root[0])
+    " ".join(words): list(
+        dict.fromkeys(examples(f"{command.help or ''}\n\n{command.epilog or ''}"))
+    )
+    for name, root in COMMANDS.items()
+    for words, command in below(root, [name])
 }
 
 

@@ -6,7 +6,6 @@ import difflib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -20,25 +19,11 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.preprocess.registry import discover
 from slipform.train.config.run_config import check
 from slipform.train.config.settings import Setting, settings
-from tests.command_lines import COMMANDS
-
-
-def _commands(
-    command: click.Command, words: list[str]
-) -> Iterator[tuple[list[str], click.Command]]:
-    """All commands below a command, with the words that name them."""
-    yield words, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from _commands(found, [*words, name])
-
+from tests.command_lines import COMMANDS, below
 
 EVERY = [
     one for name, command in COMMANDS.items() if name != "slipform"
-    for one in _commands(command, [name])
+    for one in below(command, [name])
 ]  # fmt: skip
 GROUPS = [(words, command) for words, command in EVERY if isinstance(command, click.Group)]
 CHOICES = [

@@ -19,7 +19,7 @@ from slipform.bench.race.worker import CallFailed, Worker, isolated
 from slipform.bench.result.result import Row, Settings, Status
 from slipform.pipelines.unclosed import GeneratorPool
 
-__all__ = ["Item", "run", "run_together", "together"]
+__all__ = ["Item", "run", "together"]
 
 _TOGETHER = 4  # items that are prepared at the same time
 _PREPARE = 0.7  # the share of the time in which they must be prepared
@@ -61,23 +61,27 @@ def together(items: list[Item]) -> list[Item]:
     return list(itertools.islice(ready, _TOGETHER)) or items[:1]
 
 
-def run(item: Item, seconds: float, say: Callable[[str], None]) -> list[Row]:
-    """Measure an item.
+def run(items: list[Item], seconds: float, say: Callable[[str], None]) -> Iterator[Row]:
+    """Measure an item, or items that are prepared at the same time.
 
     Args:
-        item: The item.
-        seconds: The time limit.
-        say: Called with a message about the item.
+        items: From `together`.
+        seconds: The time limit for all of them.
+        say: Called with a message about the items.
 
-    Returns:
-        The rows of the item. If nothing was measured, one row with the reason.
+    Yields:
+        The rows of each item. If nothing was measured, one row with the reason.
     """
-    if item.lacks:
-        return [_without(item, "not possible", item.lacks)]
-    if seconds < _MIN_SECONDS:
-        return [_without(item, "not possible", "no time was left")]
-    if item.prepared:
-        return list(run_together([item], seconds, say))
+    if seconds < _MIN_SECONDS or items[0].lacks:
+        for item in items:
+            yield _without(item, "not possible", item.lacks or "no time was left")
+    elif items[0].prepared:
+        yield from _prepared(items, seconds, say)
+    else:
+        yield from _alone(items[0], seconds, say)
+
+
+def _alone(item: Item, seconds: float, say: Callable[[str], None]) -> list[Row]:
     say(f"{item.part}: {item.what}, at most {seconds:.0f} s")
     # The tests end earlier: otherwise the list of the failures would be lost.
     arguments = (
@@ -91,22 +95,10 @@ def run(item: Item, seconds: float, say: Callable[[str], None]) -> list[Row]:
     return _rows(item, found)
 
 
-def run_together(items: list[Item], seconds: float, say: Callable[[str], None]) -> Iterator[Row]:
-    """Prepare items at the same time, each in its own process, and measure one after another.
-
-    Args:
-        items: Items that are `prepared`.
-        seconds: The time limit for all of them.
-        say: Called with a message about the items.
-
-    Yields:
-        The rows of each item, when it was measured. An item that lacked memory beside the others is
-        tried again alone.
-    """
+def _prepared(items: list[Item], seconds: float, say: Callable[[str], None]) -> Iterator[Row]:
+    """Prepare items at the same time, each in its own process, and measure one after another. An
+    item that lacked memory beside the others is tried again alone."""
     ends, again = time.monotonic() + seconds, list[Item]()
-    if seconds < _MIN_SECONDS:
-        yield from (_without(item, "not possible", "no time was left") for item in items)
-        return
     names = ", ".join(item.what for item in items)
     say(f"{items[0].part}: {names}, at most {seconds:.0f} s")
     with ExitStack() as stack, GeneratorPool(len(items)) as threads:
@@ -132,7 +124,7 @@ def run_together(items: list[Item], seconds: float, say: Callable[[str], None]) 
                 worker.close()
             yield from _rows(item, found)
     for item in again:
-        yield from run_together([item], ends - time.monotonic(), say)
+        yield from run([item], ends - time.monotonic(), say)
 
 
 def _measure_prepared(ready: Any) -> list[Measured]:

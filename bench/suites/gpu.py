@@ -104,7 +104,7 @@ def command(
     """
     from slipform.bench.options import check_names, words
     from slipform.bench.race import speed_run
-    from slipform.bench.race.gpu_items import run, run_together, together
+    from slipform.bench.race.gpu_items import run, together
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
 
@@ -131,11 +131,7 @@ def command(
             ahead = sum(other.weight for other in items[number:] if not other.lacks)
             left = ends - time.monotonic()
             weight = sum(item.weight for item in group)
-            seconds = left * weight / ahead if ahead else left
-            if len(group) > 1:
-                yield from run_together(group, seconds, say)
-            else:
-                yield from run(group[0], seconds, say)
+            yield from run(group, left * weight / ahead if ahead else left, say)
             number += len(group)
 
     finish("gpu", rows(), out, environment)

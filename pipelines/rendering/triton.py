@@ -9,10 +9,9 @@ In: uint8 pixels of many images in one buffer, and the numbers of a Plan on the 
 below the other. Consecutive programs make neighbors, so that they find stored pixels in the cache.
 
 The pixels of a tile are one vector: the threads of a warp are neighbors in a row, in all versions
-of Triton. (For a matrix, Triton 3.6 puts them in a column. Each load then touches 16 rows, and
-rendering takes 9 times as long as its reads and writes: bench/gpu-questions.md.) Numbers of a
-sample are loaded before the loop over the tiles, because the compiler cannot know that writing an
-output does not change them.
+of Triton. (For a matrix, Triton 3.6 puts them in a column. Each load then touches 16 rows:
+bench/gpu-questions.md.) Numbers of a sample are loaded before the loop over the tiles, because the
+compiler cannot know that writing an output does not change them.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def strip(size: int, aligned: bool) -> tuple[int, int, int]:
         (rows of a tile, its columns, tiles).
     """
     rows, columns = tile(size)
-    if aligned and rows == 16 and size > 16:
+    if aligned and size > 16:
         rows = 32
     return rows, columns, min(8, triton.cdiv(size, rows))
 

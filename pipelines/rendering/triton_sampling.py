@@ -3,8 +3,7 @@
 In: an image, the numbers of a Plan, output points. Out: levels 0..255 in float32. The kernels of
 `slipform.pipelines.rendering.triton` and `triton_pictures` call these functions.
 
-The pixels of a tile are one vector; see `triton`. Positions are clamped to the image, so loads need
-no mask.
+The pixels of a tile are one vector; see `triton`. Positions are clamped to the image.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_steps_are_prepared_together_and_measured_one_after_another(tmp_path: Pa
         gpu_items.Item("step", name, 1, prepare, (str(log), name, 4, "large"), prepared=True)
         for name in names
     ]
-    rows = list(gpu_items.run_together(items, 300.0, lambda message: None))
+    rows = list(gpu_items.run(items, 300.0, lambda message: None))
     found = [(row.case["what"], row.status) for row in rows]
     assert found == [("a", "ok"), ("broken", "failed"), ("b", "ok"), ("large", "ok")]
     assert "does not compile" in rows[1].note
