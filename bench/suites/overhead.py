@@ -12,6 +12,7 @@ gives the batches to DALI's graph: a core can feed a GPU that fast, wherever DAL
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,19 +28,52 @@ from slipform.bench.options import (
     words,
 )
 from slipform.bench.result.layout import Layout
+from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
     from slipform.pipelines.loader import Loader
 
-__all__ = ["LAYOUT", "command", "measure"]
+__all__ = ["LAYOUT", "command", "measure", "verdict"]
+
+
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """The processor time of the consumer and of all threads, over all batch sizes.
+
+    Args:
+        results: The rows with figures of each result.
+    """
+    rows = [row for own in results for row in own]
+    own, whole = _range(rows, "consumer_seconds"), _range(rows, "host_seconds")
+    if not own:
+        return None
+    text = f"The thread that takes the batches needs {own} of processor time for a batch."
+    if whole:
+        text += f" All threads together need {whole}, without rendering."
+    return Verdict(text, own, "of the consumer's processor time for a batch")
+
+
+def _range(rows: Sequence[Row], name: str) -> str:
+    """The smallest and the largest median of a figure."""
+    medians = sorted(row.figures[name].median for row in rows if name in row.figures)
+    if not medians:
+        return ""
+    write = quantity(name).number
+    return " to ".join(dict.fromkeys((write(medians[0]), write(medians[-1]))))
+
 
 LAYOUT = Layout(
     title="The loader's own time for a batch",
+    about=(
+        "The training waits for the consumer's thread alone. The other threads make the order,"
+        " the Plan and the requests of later batches. Their time grows with the number of images."
+    ),
     rank=6,
     columns=("consumer_seconds", "host_seconds", "feed_seconds", "batch_seconds"),
+    verdict=verdict,
 )
 _ROUNDS = 7
 _BATCHES = 200  # in a round

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from slipform.bench.suites.overhead import measure
+from slipform.bench.result.result import Estimate, Row
+from slipform.bench.suites.overhead import measure, verdict
 from slipform.pipelines.rendering import pool, prepare
 
 
@@ -49,3 +50,29 @@ def test_the_hosts_time_is_that_of_all_threads_without_the_kernel(
     last = len(calls) - calls[::-1].index("rendered")
     # The rounds. In the one before them, batches that were begun earlier are rendered.
     assert calls[last:].count("prepared") >= 7 * 200
+
+
+def _row(**seconds: float) -> Row:
+    figures = {
+        name: Estimate(median=value, low=value, high=value, repeats=7)
+        for name, value in seconds.items()
+    }
+    return Row(suite="overhead", case={"loader": "host", "batch_size": 64}, figures=figures)
+
+
+def test_the_verdict_has_both_threads_extremes() -> None:
+    rows = [
+        _row(consumer_seconds=67e-6, host_seconds=454e-6),
+        _row(consumer_seconds=33.3e-6, host_seconds=75.2e-6),
+        _row(consumer_seconds=50e-6),
+    ]
+    found = verdict([rows[:1], rows[1:]])
+    assert found is not None
+    assert found.value == "33.3 µs to 67.0 µs"
+    assert "needs 33.3 µs to 67.0 µs of" in found.sentence
+    assert "All threads together need 75.2 µs to 454 µs" in found.sentence
+    alone = verdict([rows[2:]])
+    assert alone is not None
+    assert alone.value == "50.0 µs"
+    assert "All threads" not in alone.sentence
+    assert verdict([[_row(batch_seconds=1.0)]]) is None

@@ -59,6 +59,34 @@ def test_required_multiples() -> None:
     assert len(prep.shortfalls([fast.model_copy(update={"figures": {}})])) == 1
 
 
+def written(way: str, images_per_second: float, cores: float, **figures: float) -> Row:
+    numbers = {"images_per_second": images_per_second, "cpu_cores": cores, **figures}
+    return Row(
+        suite="prep",
+        case={"data": "photos", "way": way},
+        figures={name: estimate([value]) for name, value in numbers.items()},
+    )
+
+
+def test_the_cost_of_the_check_is_in_processor_time() -> None:
+    rows = [
+        written("slipform keep, no check", 10_000, 1.0),  # 100 us of a core
+        written("slipform keep", 5_000, 2.0, multiple_of_ffcv=5.0),  # 400 us
+        written("ffcv jpg quality 90", 1_000, 2.0),
+    ]
+    cost = "takes 300 µs of processor time an image, 75 % of the whole (photos)."
+    assert prep.check_cost(rows) == f"The check of kept JPEGs {cost}"
+    assert prep.check_cost(rows[1:]) == prep.check_cost([]) == ""
+    found = prep.verdict([rows])
+    assert found is not None
+    assert found.sentence.startswith("Slipform writes a dataset 5.0 to 10 times as fast")
+    assert found.sentence.endswith(cost)
+    without = prep.verdict([rows[1:]])
+    assert without is not None
+    assert without.sentence.endswith("the other writer.")
+    assert prep.verdict([rows[:2]]) is None
+
+
 def test_seconds_are_computed_from_epoch_records() -> None:
     # ten seconds of the first epoch are compilation
     lines = [
