@@ -182,7 +182,7 @@ def run_race(
         running = {
             name: one.measure for name, one in contestants.items() if one.opening.status == "ok"
         }
-        found = run_rounds(running, effort.rounds)
+        found = run_rounds(running, effort.rounds, say=say)
         for name in list(found.values):
             try:
                 memory[name] = contestants[name].memory()

@@ -12,6 +12,7 @@ of time after a warm-up. The clock is read only when the device has finished.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ __all__ = [
 _LOOK = 0.1  # seconds between two looks at whether the contestants still work
 _BUSY = 0.25  # CPU cores; counting them takes up to a tenth of a core
 _LONGEST = 30.0  # seconds
+_SILENCE = 60.0  # seconds between two messages
 
 _Measure = Callable[[], Mapping[str, float]]
 _B = TypeVar("_B")
@@ -108,7 +110,12 @@ class Rounds:
         return ratio(self.values[ours][quantity], self.values[theirs][quantity])
 
 
-def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 0) -> Rounds:
+def race(
+    contestants: Mapping[str, _Measure],
+    rounds: int,
+    warmup_rounds: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> Rounds:
     """Measure all contestants in turns.
 
     Args:
@@ -116,9 +123,11 @@ def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 
             base units. A contestant that raises `CallFailed` is removed.
         rounds: How often each contestant is measured.
         warmup_rounds: Rounds before these; their measurements are discarded.
+        say: Called once a minute, after a round, with the progress and the time left.
     """
     found = Rounds(values={name: {} for name in contestants})
     waits = len(contestants) > 1
+    began = said = time.perf_counter()
     for number in range(-warmup_rounds, rounds):
         names = list(contestants) if number % 2 == 0 else list(contestants)[::-1]
         for name in names:
@@ -132,6 +141,11 @@ def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 
                 continue
             for quantity, value in measured.items() if number >= 0 else ():
                 found.values[name].setdefault(quantity, []).append(value)
+        now, done, left = time.perf_counter(), number + warmup_rounds + 1, rounds - number - 1
+        if say is not None and left and now - said >= _SILENCE:
+            minutes = math.ceil((now - began) / done * left / 60)
+            say(f"  round {done} of {done + left}; about {minutes} min left")
+            said = now
     return found
 
 

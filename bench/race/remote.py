@@ -156,7 +156,7 @@ def run_race(
         name: partial(turn, name, Remote(conditions.work, urls[name], ""), settings, server)
         for name, (settings, _) in chosen.items()
     }
-    found = race(turns, conditions.rounds)
+    found = race(turns, conditions.rounds, say=say)
     failures |= found.failures
     rows = []
     for name in [*urls, *not_uploaded]:

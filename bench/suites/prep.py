@@ -170,7 +170,8 @@ def run(folder: Path, workers: int, peers: bool, rounds: int) -> list[Row]:
 
         for way in names:
             workers_of[way].keep(Writing, way, task)
-        found = race({way: partial(measure, way) for way in names}, rounds, warmup_rounds=1)
+        turns = {way: partial(measure, way) for way in names}
+        found = race(turns, rounds, warmup_rounds=1, say=say)
         memory = {}
         for way in list(found.values):
             try:

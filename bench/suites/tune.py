@@ -238,7 +238,7 @@ def _race(
             for name, settings in zip(names, tried, strict=True)
         }
         running = {name: one.measure for name, one in opened.items() if one.opening.status == "ok"}
-        found = race(running, max(effort.rounds, rounds_needed(len(tried))))
+        found = race(running, max(effort.rounds, rounds_needed(len(tried))), say=say)
     rows = []
     for name, settings in zip(names, tried, strict=True):
         dataset = read_manifest(Path(work.folder)).dataset

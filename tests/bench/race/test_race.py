@@ -122,6 +122,24 @@ def test_a_race_waits_before_each_turn_until_it_was_in_vain(
     assert events == ["A", "A"]
 
 
+def test_a_long_race_says_once_a_minute_how_long_it_will_take(clock: Clock) -> None:
+    """A round of the warm-up and five others, of 25 seconds each; the last one says nothing."""
+    heard: list[tuple[float, str]] = []
+
+    def turn() -> dict[str, float]:
+        clock.sleep(25.0)
+        return {"x": 1.0}
+
+    def say(text: str) -> None:
+        heard.append((clock.now, text))
+
+    race({"A": turn}, rounds=5, warmup_rounds=1, say=say)
+    assert heard == [(75.0, "  round 3 of 6; about 2 min left")]
+    heard.clear()
+    race({"A": turn, "B": turn}, rounds=4, say=say)
+    assert [text for _, text in heard] == ["  round 2 of 4; about 2 min left"]
+
+
 def batches_of(
     size: int, clock: Clock, seconds: float
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
