@@ -111,9 +111,9 @@ LAYOUT = Layout(
     title="Growth with the number of samples",
     about="A part grows in proportion to the data if its time and memory per sample are constant."
     " Constant parts, such as threads and buffers, weigh less with more samples. Time per sample"
-    " can grow, because random access takes longer once the data are larger than the caches of the"
-    " processor. This was tested for host alone: in blocks, the same loader reads samples that are"
-    " near each other in memory. For order and resident the cause was not tested. The images are"
+    " can grow. For host the cause was tested: random access takes longer once the data are larger"
+    " than the caches of the processor. In blocks, the same loader reads samples that are near each"
+    " other in memory. For order and resident the cause was not tested. The images are"
     " generated, raw, 8 px. The first epoch also compares checksums. Memory is the peak of a"
     " process above its imports.",
     rank=7,

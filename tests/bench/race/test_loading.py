@@ -73,7 +73,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
         def measure(self) -> None: ...
 
-    def run_rounds(running: Any, count: int, **_: Any) -> Any:
+    def run_rounds(running: Any, count: int, *, say: Any) -> Any:
         found.rounds.append(count)
         return SimpleNamespace(values={}, failures={})
 
