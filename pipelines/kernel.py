@@ -166,6 +166,12 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
                 if name.startswith(beginning) and name.endswith(".nbc") and name not in used:
                     (folder / name).unlink(missing_ok=True)  # of an older source
 
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (AttributeError, ImportError):
+            return {}  # of an older source: it names a class that is gone
+
     def _data_name(self, number: int) -> str:
         return str(super()._data_name(secrets.randbits(60)))
 

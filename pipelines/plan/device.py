@@ -157,7 +157,7 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
     Returns:
         float64 [48].
     """
-    n = numbers_of(spec)
+    n = _attributes(spec)
     size = n.image_size
     factors = []
     for strength in (n.brightness, n.contrast, n.saturation):
@@ -174,11 +174,17 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
         *(n.perspective_probability * (n.perspective > 0), int(n.perspective * (size // 2)) + 1),
         *(n.grayscale, *factors, n.hue, 2 * math.pi, math.sqrt(3.0)),  # 19
         *(*GRAY, GRAY[0] + GRAY[1] + GRAY[2]),  # 29
-        *(*n.mean, *(1.0 / s for s in n.std)),  # 33
+        *(*n.means, *(1.0 / s for s in n.deviations)),  # 33
         *(n.erase, math.log(0.3), math.log(3.3) - math.log(0.3), 1e-6),  # 39
         *(spec.blur.probability, spec.blur.sigma[0], spec.blur.sigma[1] - spec.blur.sigma[0]),  # 43
     ]
     return np.array(values + [0.0] * (48 - len(values)), np.float64)
+
+
+def _attributes(spec: Augmentation) -> Any:
+    """The numbers of an augmentation as attributes."""
+    numbers = numbers_of(spec)
+    return numbers.view(np.dtype((np.record, numbers.dtype)))
 
 
 def switches(spec: Augmentation) -> dict[str, Any]:
@@ -190,15 +196,15 @@ def switches(spec: Augmentation) -> dict[str, Any]:
     Returns:
         Keyword arguments of `slipform.pipelines.plan.triton.draw`.
     """
-    n = numbers_of(spec)
+    n = _attributes(spec)
     jitter = any((n.brightness, n.contrast, n.saturation, n.hue, n.grayscale))
     return {
-        "CROP": n.crop,
-        "FLIP": n.flip,
-        "WARP": n.warp,
-        "CUT": n.cut,
+        "CROP": int(n.crop),
+        "FLIP": int(n.flip),
+        "WARP": bool(n.warp),
+        "CUT": bool(n.cut),
         "POLICY": bool(spec.policy),
         "JITTER": jitter,
-        "ERASE": n.erase > 0,
-        "NOISE": n.erase > 0 and spec.erase_mode != "const",
+        "ERASE": spec.erase > 0,
+        "NOISE": spec.erase > 0 and spec.erase_mode != "const",
     }

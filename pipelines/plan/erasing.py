@@ -21,18 +21,17 @@ _TO_UNIT = 1.0 / 4294967296.0
 
 
 @kernel
-def draw_box(numbers, key, epoch, sample, out):
-    """Draw the erased box of a sample: torchvision's RandomErasing with its default scale (0.02,
-    0.33) and ratio (0.3, 3.3).
+def draw_box(numbers, key, epoch, sample, out, i):
+    """Draw the box of a sample that is erased: torchvision's RandomErasing with its default scale
+    (0.02, 0.33) and ratio (0.3, 3.3).
 
     Args:
-        numbers: `Numbers` of `kernels`.
+        numbers: A record of `kernels.NUMBERS`.
         key, epoch, sample: uint64.
-        out: Output, int32 [4] (x0, y0, x1, y1), in output pixels. Nothing is erased: all 0.
+        out: Output, int32 [N, 4] (x0, y0, x1, y1), in output pixels. All 0: no attempt fits.
+        i: Position of the sample in `out`.
     """
-    out[:] = 0
-    if numbers.erase == 0.0 or uniforms(key, epoch, sample, np.uint64(10))[3] >= numbers.erase:
-        return
+    out[i, 0], out[i, 1], out[i, 2], out[i, 3] = 0, 0, 0, 0
     size = numbers.image_size
     for attempt in range(10):
         u = uniforms(key, epoch, sample, np.uint64(20 + attempt))
@@ -40,8 +39,8 @@ def draw_box(numbers, key, epoch, sample, out):
         shape = np.exp(np.log(0.3) + u[1] * (np.log(3.3) - np.log(0.3)))
         h, w = int(np.rint(np.sqrt(area * shape))), int(np.rint(np.sqrt(area / shape)))
         if h < size and w < size:
-            out[0], out[1] = int(u[2] * (size - w + 1)), int(u[3] * (size - h + 1))
-            out[2], out[3] = out[0] + w, out[1] + h
+            x, y = int(u[2] * (size - w + 1)), int(u[3] * (size - h + 1))
+            out[i, 0], out[i, 1], out[i, 2], out[i, 3] = x, y, x + w, y + h
             return
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
+from slipform.pipelines.words import LANES, load_words, store_units, store_words, words
 
 __all__ = [
-    "batch_uniforms", "order_uniforms", "permutation", "philox", "sample_uniforms", "uniforms",
+    "AT_ONCE", "batch_uniforms", "order_uniforms", "permutation", "philox", "sample_uniforms",
+    "uniforms", "uniforms_of_many",
 ]  # fmt: skip
 
 # The multipliers and Weyl constants of the paper.
@@ -28,7 +30,7 @@ _TO_UNIT = 1.0 / 4294967296.0
 # The fourth word of the counter separates the streams.
 _SAMPLES, _ORDER, _BATCHES = np.uint64(0), np.uint64(1 << 16), np.uint64(2 << 16)
 _DRAWS = np.uint64(3 << 16)
-_AT_ONCE = 64  # positions of a shuffle that are drawn before they are used
+AT_ONCE = 64  # samples, or positions of a shuffle, whose numbers are drawn before they are used
 
 
 @kernel
@@ -37,10 +39,10 @@ def philox(key, c0, c1, c2, c3):
 
     Args:
         key: uint64.
-        c0, c1, c2, c3: The counter: uint64 below 2**32 each.
+        c0, c1, c2, c3: The counter: uint64 below 2**32 each, or Words8 of them: eight counters.
 
     Returns:
-        Four words, uint64 below 2**32.
+        Four words, uint64 below 2**32, or Words8 of them.
     """
     k0, k1 = key & _MASK, key >> _32
     for _ in range(10):
@@ -62,6 +64,25 @@ def uniforms(key, epoch, sample, draw):
     """
     a, b, c, d = philox(key, draw, sample & _MASK, epoch, _SAMPLES | (sample >> _32))
     return (a + 0.5) * _TO_UNIT, (b + 0.5) * _TO_UNIT, (c + 0.5) * _TO_UNIT, (d + 0.5) * _TO_UNIT
+
+
+@kernel
+def uniforms_of_many(key, epoch, samples, draw, out):
+    """The random numbers of one draw of several samples: the same as `uniforms`, sooner.
+
+    Args:
+        key, epoch, draw: uint64.
+        samples: uint64 [N], N a multiple of LANES.
+        out: Output, float64 [4, N].
+    """
+    flat = out.reshape(-1)
+    for i in range(0, len(samples), LANES):
+        at = load_words(samples, i)
+        a, b, c, d = philox(key, words(draw), at & _MASK, words(epoch), _SAMPLES | (at >> _32))
+        store_units(flat, i, a)
+        store_units(flat, i + len(samples), b)
+        store_units(flat, i + 2 * len(samples), c)
+        store_units(flat, i + 3 * len(samples), d)
 
 
 @kernel
@@ -99,8 +120,8 @@ def batch_uniforms(key, epoch, batch, count):
     """
     out = np.empty(count)
     for i in range(count):
-        words = philox(np.uint64(key), np.uint64(i), np.uint64(batch), np.uint64(epoch), _BATCHES)
-        out[i] = (words[0] + 0.5) * _TO_UNIT
+        first = philox(np.uint64(key), np.uint64(i), np.uint64(batch), np.uint64(epoch), _BATCHES)
+        out[i] = (first[0] + 0.5) * _TO_UNIT
     return out
 
 
@@ -140,13 +161,20 @@ def permutation(key, epoch, count):
         int64 [count].
     """
     out = np.arange(count)
-    places, ahead = np.empty(_AT_ONCE, np.int64), np.empty(_AT_ONCE, np.int64)
-    for start in range(count - 1, 0, -_AT_ONCE):
-        size = min(_AT_ONCE, start)
+    positions, bits = np.empty(AT_ONCE, np.uint64), np.empty(AT_ONCE, np.uint64)
+    places, ahead = np.empty(AT_ONCE, np.int64), np.empty(AT_ONCE, np.int64)
+    for start in range(count - 1, 0, -AT_ONCE):
+        size = min(AT_ONCE, start)
+        for k in range(AT_ONCE):
+            positions[k] = start - k  # those below 1 are drawn, too, and not used
+        for k in range(0, AT_ONCE, LANES):
+            at = load_words(positions, k)
+            a, b, _, _ = philox(
+                np.uint64(key), at & _MASK, at >> _32, words(np.uint64(epoch)), words(_ORDER)
+            )
+            store_words(bits, k, (a << _32) | b)
         for k in range(size):
-            at = np.uint64(start - k)
-            a, b, _, _ = philox(np.uint64(key), at & _MASK, at >> _32, np.uint64(epoch), _ORDER)
-            places[k] = np.int64(((a << _32) | b) % (at + np.uint64(1)))
+            places[k] = np.int64(bits[k] % (positions[k] + np.uint64(1)))
         # The processor waits for several of these reads at the same time. Below, it would wait for
         # one after another: a shuffle of 10 million elements took 4 times as long.
         for k in range(size):

@@ -25,6 +25,14 @@ from slipform.pipelines.called import called
 def calling(x):
     return 10 * called(x)
 """
+# The kernel is in the same line as in CALLING, so that numba keeps both in one index.
+TAKES_A_CLASS = """from typing import NamedTuple
+from slipform.pipelines.kernel import kernel
+Gone = NamedTuple("Gone", [("x", int)])
+@kernel
+def calling(x):
+    return 20
+"""
 # Settings that the warm process may have read from its environment.
 FRESH = """
 import sys, tempfile
@@ -149,6 +157,18 @@ def test_a_change_in_a_called_function_of_another_file_is_detected(package: Path
     (package / "called.py").write_text(CALLED.format(2))
     value, hits, path, _ = ask()
     assert (value, hits) == (30, 0)
+    assert len([*path.glob("calling*.nbc")]) == 1, "the old code is deleted"
+
+
+def test_old_code_may_name_a_class_that_is_gone(package: Path, ask: Ask) -> None:
+    """The index of the cache holds the types of the arguments, as pickled classes."""
+    new = (package / "calling.py").read_text()
+    (package / "calling.py").write_text(TAKES_A_CLASS)
+    ask("from slipform.pipelines.calling import Gone, calling\ncalling(Gone(1))\n")
+    (package / "calling.py").write_text(new)
+    value, hits, path, said = ask()
+    assert (value, hits, said) == (20, 0, "")
+    assert ask()[:2] == (20, 1)
     assert len([*path.glob("calling*.nbc")]) == 1, "the old code is deleted"
 
 

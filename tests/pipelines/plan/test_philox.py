@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slipform.pipelines.plan.philox import batch_uniforms, permutation, philox, uniforms
+from slipform.pipelines.plan.philox import (
+    batch_uniforms,
+    permutation,
+    philox,
+    uniforms,
+    uniforms_of_many,
+)
 
 # Random123 1.14, tests/kat_vectors: philox4x32 10: counter, key, answer.
 KNOWN = [
@@ -75,6 +81,18 @@ def test_all_bits_of_each_argument_count() -> None:
     ]
     rows = {base, *(uniforms(*map(np.uint64, other)) for other in others)}
     assert len(rows) == 1 + len(others)
+
+
+def test_many_samples_at_once_have_the_same_numbers() -> None:
+    """Beyond 2**32, too."""
+    samples = np.random.default_rng(0).integers(0, 2**60, 24, np.uint64)
+    samples[:3] = 0, 2**32 - 1, 2**32
+    key, epoch, draw = np.uint64(2**63 + 5), np.uint64(2**31 + 3), np.uint64(11)
+    found = np.empty((4, 24))
+    uniforms_of_many(key, epoch, samples, draw, found)
+    np.testing.assert_array_equal(
+        found.T, [uniforms(key, epoch, sample, draw) for sample in samples]
+    )
 
 
 def test_streams_are_different() -> None:
