@@ -67,7 +67,7 @@ ROOMS = {
             "upload",
         ),
         ("mirror",),
-        ("kernel", "simd", "stores"),
+        ("kernel", "simd", "words", "stores"),
         ("plan", "sampling", "folds", "order", "stratify"),
         ("decoding",),
         ("dataset", "samples"),

@@ -9,6 +9,7 @@ With TRITON_INTERPRET=1 they also run on a CPU, slowly.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,10 +182,10 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
     return np.array(values + [0.0] * (48 - len(values)), np.float64)
 
 
-def _attributes(spec: Augmentation) -> Any:
+def _attributes(spec: Augmentation) -> SimpleNamespace:
     """The numbers of an augmentation as attributes."""
     numbers = numbers_of(spec)
-    return numbers.view(np.dtype((np.record, numbers.dtype)))
+    return SimpleNamespace(**{name: numbers[name] for name in numbers.dtype.names or ()})
 
 
 def switches(spec: Augmentation) -> dict[str, Any]:

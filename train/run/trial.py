@@ -21,6 +21,7 @@ from torch import Tensor
 from slipform.pipelines.batch import Batch, SyntheticLoader
 from slipform.pipelines.machine import device_key
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.project import project
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.sections import Compile, Precision, TrainConfig
 from slipform.train.machine.device import has_bfloat16, pick_compile, pick_precision
@@ -125,7 +126,7 @@ def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
     digest = hashlib.sha256(json.dumps(details, default=str).encode()).hexdigest()[:8]
     device = str(process.device)
     return (
-        f"{device_key(device)}; torch {torch.__version__};"
+        f"{device_key(device)}; torch {torch.__version__}; slipform {project().version};"
         f" {config.model.name} ({digest}); {config.augment.image_size} px; batch"
         f" {train.batch_size}; {process.world_size} process{'es' if process.world_size > 1 else ''}"
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.project import Project
 from slipform.train.machine.distributed import Process
 from slipform.train.run import auto, trial
 from slipform.train.run import decide as deciding
@@ -42,6 +43,14 @@ def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
     other, steps = scripted(seconds, quick(batch_size=4))
     assert steps, "another shape is measured anew"
     assert other.config.train.precision == "bf16"
+
+
+def test_another_version_measures_anew(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its net, or its step, may be another one."""
+    assert scripted(lambda variant, size: 0.02 * size, quick())[1]
+    assert not scripted(lambda variant, size: 0.02 * size, quick())[1]
+    monkeypatch.setattr(trial, "project", lambda: Project("0.0.1", [], None))
+    assert scripted(lambda variant, size: 0.02 * size, quick())[1]
 
 
 def test_a_profile_that_cannot_be_written_does_not_end_a_run(scripted: Any, tmp_path: Path) -> None:
