@@ -1,7 +1,8 @@
 """Measure the CPU time that a loader needs for a batch beside the pixels.
 
 In: a dataset folder. Out: a row for each executor and batch size: the CPU time of the consumer's
-thread, and the whole time of a batch. The consumer's thread asks for batches ahead, waits, and
+thread, the whole time of a batch, and how long a training that is slower than the loader waits for
+a batch, and for the first one of an epoch. The consumer's thread asks for batches ahead, waits, and
 makes the Batch. Other threads make the order, the requests and the pixels.
 
 For raw pixels there is also the CPU time of all threads together without the kernel that renders:
@@ -12,8 +13,9 @@ gives the batches to DALI's graph: a core can feed a GPU that fast, wherever DAL
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import click
@@ -37,7 +39,7 @@ from slipform.pipelines.errors import Command, SlipformError
 if TYPE_CHECKING:
     from slipform.pipelines.loader import Loader
 
-__all__ = ["LAYOUT", "command", "measure", "verdict"]
+__all__ = ["LAYOUT", "command", "measure", "verdict", "waits"]
 
 
 def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
@@ -53,6 +55,12 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
     text = f"The thread that takes the batches needs {own} of processor time for a batch."
     if whole:
         text += f" All threads together need {whole}, without rendering."
+    if first := _range(rows, "epoch_start_seconds"):
+        other = _range(rows, "next_batch_seconds")
+        text += (
+            f" A training that is slower than the loader waits {first} for the first batch of an"
+            f" epoch, and {other} for each other one."
+        )
     return Verdict(text, own, "of the consumer's processor time for a batch")
 
 
@@ -72,11 +80,20 @@ LAYOUT = Layout(
         " the Plan and the requests of later batches. Their time grows with the number of images."
     ),
     rank=6,
-    columns=("consumer_seconds", "host_seconds", "feed_seconds", "batch_seconds"),
+    columns=(
+        "consumer_seconds",
+        "host_seconds",
+        "feed_seconds",
+        "batch_seconds",
+        "next_batch_seconds",
+        "epoch_start_seconds",
+    ),
     verdict=verdict,
 )
 _ROUNDS = 7
 _BATCHES = 200  # in a round
+_EPOCHS = 7  # whose first batches are waited for
+_STEP = 2.0  # the time of a training's step, in times of a batch
 
 
 @click.command(cls=Command)
@@ -128,9 +145,11 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
         device: "cpu" or "cuda".
 
     Returns:
-        consumer_seconds, the CPU time of this thread, and batch_seconds; both for one batch. For
-        raw pixels also host_seconds: of all threads, without rendering, which stays off in this
-        process. With the executor dali feed_seconds instead.
+        consumer_seconds, the CPU time of this thread, and batch_seconds; both for one batch.
+        epoch_start_seconds and next_batch_seconds: how long a training waits for the first batch of
+        an epoch, and for any other one, if its step takes twice as long as a batch. For raw pixels
+        also host_seconds: of all threads, without rendering, which stays off in this process. With
+        the executor dali feed_seconds instead.
     """
     from slipform.bench.race.measure import estimate
     from slipform.bench.work import usual_work
@@ -159,6 +178,7 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
             whole.append((time.perf_counter() - wall) / _BATCHES)
             if before is not None:
                 fed.append((loader.stats()["feed_seconds"] - before) / _BATCHES)
+        first, other = waits(loader, _STEP * median(whole))
         if work.stored == "raw" and not fed:
             _render_nothing()
             _take(loader)
@@ -167,8 +187,33 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
                 _take(loader)
                 host.append((time.process_time() - began) / _BATCHES)
     found = {"consumer_seconds": estimate(own), "batch_seconds": estimate(whole)}
+    found |= {"epoch_start_seconds": estimate(first), "next_batch_seconds": estimate(other)}
     found |= {"feed_seconds": estimate(fed)} if fed else {}
     return found | ({"host_seconds": estimate(host)} if host else {})
+
+
+def waits(loader: Iterable[object], step: float) -> tuple[list[float], list[float]]:
+    """Measure how long a training waits for batches.
+
+    Args:
+        loader: Each loop over it is an epoch.
+        step: Seconds of a step, in which the training does not look at the loader.
+
+    Returns:
+        The seconds for the first batch of each epoch after the first one, with the end of the epoch
+        before it, and the mean seconds for the other batches of each of these epochs.
+    """
+    first, other = [], []
+    began = time.perf_counter()
+    for _ in range(_EPOCHS + 1):
+        own = []
+        for _ in loader:
+            own.append(time.perf_counter() - began)
+            time.sleep(step)
+            began = time.perf_counter()
+        first.append(own[0])
+        other.append(mean(own[1:] or own))
+    return first[1:], other[1:]
 
 
 def _take(loader: Loader) -> None:

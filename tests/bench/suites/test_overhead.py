@@ -1,6 +1,7 @@
 """The time of the consumer is that of its thread's clock."""
 
 import time
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from slipform.bench.result.result import Estimate, Row
-from slipform.bench.suites.overhead import measure, verdict
+from slipform.bench.suites.overhead import measure, verdict, waits
 from slipform.pipelines.rendering import pool, prepare
 
 
@@ -20,7 +21,13 @@ def test_the_consumers_time_is_its_threads_own(
     ticks = count()
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     found = measure(str(shapes_raw), "resident", 16, "cpu")
-    assert set(found) == {"consumer_seconds", "batch_seconds", "host_seconds"}
+    assert set(found) == {
+        "consumer_seconds",
+        "batch_seconds",
+        "host_seconds",
+        "epoch_start_seconds",
+        "next_batch_seconds",
+    }
     own = found["consumer_seconds"]
     assert (own.low, own.median, own.high) == (1 / 200, 1 / 200, 1 / 200)
     assert own.repeats == found["batch_seconds"].repeats == 7
@@ -52,6 +59,26 @@ def test_the_hosts_time_is_that_of_all_threads_without_the_kernel(
     assert calls[last:].count("prepared") >= 7 * 200
 
 
+def test_the_waits_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated clock. The first batch of an epoch takes 5 s, each other one 1 s, an end 2 s."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    class Epochs:
+        def __iter__(self) -> Iterator[int]:
+            for number in range(3):
+                sleep(1.0 if number else 5.0)
+                yield number
+            sleep(2.0)
+
+    assert waits(Epochs(), 100.0) == ([7.0] * 7, [1.0] * 7)
+
+
 def _row(**seconds: float) -> Row:
     figures = {
         name: Estimate(median=value, low=value, high=value, repeats=7)
@@ -71,6 +98,10 @@ def test_the_verdict_has_both_threads_extremes() -> None:
     assert found.value == "33.3 µs to 67.0 µs"
     assert "needs 33.3 µs to 67.0 µs of" in found.sentence
     assert "All threads together need 75.2 µs to 454 µs" in found.sentence
+    assert "waits" not in found.sentence
+    waiting = verdict([[*rows, _row(epoch_start_seconds=2e-5, next_batch_seconds=1e-5)]])
+    assert waiting is not None
+    assert "waits 20.0 µs for the first batch of an epoch, and 10.0 µs for" in waiting.sentence
     alone = verdict([rows[2:]])
     assert alone is not None
     assert alone.value == "50.0 µs"
