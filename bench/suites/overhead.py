@@ -203,17 +203,16 @@ def waits(loader: Iterable[object], step: float) -> tuple[list[float], list[floa
         The seconds for the first batch of each epoch after the first one, with the end of the epoch
         before it, and the mean seconds for the other batches of each of these epochs.
     """
-    first, other = [], []
+    epochs: list[list[float]] = []
     began = time.perf_counter()
     for _ in range(_EPOCHS + 1):
-        own = []
+        epochs.append([])
         for _ in loader:
-            own.append(time.perf_counter() - began)
+            epochs[-1].append(time.perf_counter() - began)
             time.sleep(step)
             began = time.perf_counter()
-        first.append(own[0])
-        other.append(mean(own[1:] or own))
-    return first[1:], other[1:]
+    # Not in the loop: the means of many batches would take longer than the end of an epoch.
+    return [own[0] for own in epochs[1:]], [mean(own[1:] or own) for own in epochs[1:]]
 
 
 def _take(loader: Loader) -> None:
