@@ -2,8 +2,9 @@
 
 In: a folder for results, and JSON {"cases": {name: Augmentation's arguments}, "shares": shares of
 the decoder}. Out: for each case an .npz: `host` and `stream_SHARE`, float32 [N, 3, S, S] in levels
-of 255; `again`: share 0.5 with another batch size and order. Also a file bad_samples_checked. It
-runs in its own process, because TRITON_INTERPRET is read at import.
+of 255; `again`: share 0.5 with another batch size and order. The case "photos" has large JPEGs.
+Also a file bad_samples_checked. It runs in its own process, because TRITON_INTERPRET is read at
+import.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SampleError
@@ -33,10 +35,12 @@ from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
+from slipform.pipelines.rendering.region import decode_scales
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders, own
 
 SIZES = [(1, 1), (1, 40), (37, 1), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120), (60, 60)]
+LARGE = [(1200, 1000), (900, 1250)]
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"
 
 
@@ -55,6 +59,18 @@ def mixed(out: Path, broken: bool = False) -> Beton:
         images[17] = b"no JPEG" * 20
     folder = folders.write_folder(out, images, **({"sizes": sizes} if broken else {}))
     return Beton(Path(folder) / "train.beton")
+
+
+def photos(out: Path) -> Beton:
+    """Two JPEGs above a megapixel, which `host` decodes at a fraction of their size."""
+    small = [Image.fromarray(folders.smooth(90, 110, seed)) for seed in range(len(LARGE))]
+    large = [np.asarray(one.resize(size)) for one, size in zip(small, LARGE, strict=True)]
+    images = [folders.jpeg(pixels, subsampling=0) for pixels in large]
+    beton = Beton(Path(folders.write_folder(out, images)) / "train.beton")
+    settings, every = settings_of({"image_size": 12, "crop": "random_resized"}, 2), np.arange(2)
+    plan = request_of(beton, settings, every, 1).plan()
+    assert (decode_scales(plan, beton.heights, beton.widths) > 1).all()
+    return beton
 
 
 def settings_of(options: dict[str, Any], batch: int, **more: Any) -> Settings:
@@ -152,6 +168,7 @@ if __name__ == "__main__":
     pixels = mixed(target / "mixed")
     asked = json.loads(sys.argv[2])
     for name, case in asked["cases"].items():
-        np.savez(target / f"{name}.npz", **compare(pixels, case, asked["shares"]))
+        stored = photos(target / "photos") if name == "photos" else pixels
+        np.savez(target / f"{name}.npz", **compare(stored, case, asked["shares"]))
     check_bad_samples(target)
     (target / "bad_samples_checked").touch()

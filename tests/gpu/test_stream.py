@@ -48,6 +48,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "policy": {"name": "augmix", "mixture_width": 2},
     },
 }
+PHOTOS = {"image_size": 12, "crop": "random_resized", "flip": "horizontal"}
 QUICK = ("turned_reflect",)
 SHARES = (0.0, 0.5, 1.0)
 
@@ -60,8 +61,10 @@ def results(
     selected = [item for item in request.session.items if item.path == request.path]
     calls = [item.callspec for item in selected if hasattr(item, "callspec")]
     names = [call.params["spec"] for call in calls if "spec" in call.params]
-    shares = [0.5] if set(names) <= set(QUICK) else SHARES
     cases = {name: SPECS[name] for name in SPECS if name in names}
+    if any(item.originalname == test_large_photos.__name__ for item in selected):  # type: ignore[attr-defined]
+        cases["photos"] = PHOTOS
+    shares = [0.5] if set(cases) <= set(QUICK) else SHARES
     script = Path(__file__).with_name("streamed.py")
     asked = json.dumps({"cases": cases, "shares": shares})
     done = interpreter.run_file(script, out, asked)
@@ -86,6 +89,20 @@ def test_stream_gives_the_pixels_of_host(results: Path, spec: str) -> None:
         assert off.mean() <= (0.2 if "policy" in SPECS[spec] and share else 0.05)
     # The pixels are the same, bit for bit, with another batch size and order.
     np.testing.assert_array_equal(found["again"], found["stream_0.5"])
+
+
+@pytest.mark.slow
+def test_large_photos(results: Path) -> None:
+    """CPU cores decode the photos at a fraction of their size, for `host` and for `stream`, and the
+    decoder of a GPU decodes whole ones. The bounds of the difference are those of a smooth photo in
+    tests/pipelines/decoding/test_scaled.py, and half a level for the conversion of colors."""
+    found = np.load(results / "photos.npz")
+    host = found["host"]
+    assert np.ptp(host) > 50
+    assert np.abs(found["stream_0.0"] - host).max() <= 0.005
+    off = np.abs(found["stream_1.0"] - host)
+    assert 0 < off.mean() <= 0.35 + 0.5
+    assert np.percentile(off, 99) <= 3.5
 
 
 def test_only_bad_samples_are_black(results: Path) -> None:
