@@ -94,6 +94,7 @@ def forked(warm: Warm, num: int, module: str, *arguments: object) -> Callable[[]
         "TORCHELASTIC_RUN_ID": "forked",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": str(num),
+        "LOCAL_WORLD_SIZE": str(num),
     }
     program = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
     started = [

@@ -61,17 +61,40 @@ def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
 def test_two_processes_equal_one_with_the_whole_batch(
     shapes: Path, tmp_path: Path, trainer: Warm
 ) -> None:
-    # The loaders of both open again, and both use the same decoded pixels.
+    # The loaders of both open again, when the size of the images changes.
     sets = ("train.epochs=2", "train.image_sizes=[[2, 24]]", "data.executor=resident")
     words = [word for text in (*SETS, *sets, "train.batch_size=20") for word in ("--set", text)]
     run = [*words, shapes, "--recipe", _recipe(tmp_path), "--out", tmp_path / "two"]
     finished = forked(trainer, 2, RUNS, json.dumps([[str(word) for word in run]]))
     alone = _alone(shapes, tmp_path / "one", *sets, "train.batch_size=40")
-    assert [out.count("test accuracy") for out in finished()] == [1, 0]  # only one process prints
+    said = finished()
+    assert [out.count("test accuracy") for out in said] == [1, 0]  # only one process prints
+    _all_map_one_copy(said)
     _compare(tmp_path / "one", tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert summary["processes"] == 2
     assert summary["resident_bytes"] == alone["resident_bytes"] > 0
+
+
+def _all_map_one_copy(said: list[str]) -> None:
+    """Each process maps the same memory for the decoded images; see `runs`."""
+    mapped = [[line for line in out.splitlines() if line.startswith("pixels")] for out in said]
+    assert len(mapped[0]) >= 2, "the images of train and val"
+    assert all(len(line.split()) > 1 for line in mapped[0]), "they are in shared memory"
+    assert all(lines == mapped[0] for lines in mapped[1:])
+
+
+def test_four_processes_train_with_one_copy_of_the_pixels(
+    shapes: Path, tmp_path: Path, trainer: Warm
+) -> None:
+    sets = ("train.epochs=1", "data.executor=resident", "train.batch_size=10")
+    words = [word for text in (*SETS, *sets) for word in ("--set", text)]
+    run = [*words, shapes, "--recipe", _recipe(tmp_path), "--out", tmp_path / "four"]
+    said = forked(trainer, 4, RUNS, json.dumps([[str(word) for word in run]]))()
+    _all_map_one_copy(said)
+    summary = json.loads((tmp_path / "four" / "summary.json").read_text())
+    assert summary["processes"] == 4
+    assert summary["resident_bytes"] > 0
 
 
 def _recipe(folder: Path) -> Path:
