@@ -77,6 +77,10 @@ def test_the_cost_of_the_check_is_in_processor_time() -> None:
     cost = "takes 300 µs of processor time an image, 75 % of the whole (photos)."
     assert prep.check_cost(rows) == f"The check of kept JPEGs {cost}"
     assert prep.check_cost(rows[1:]) == prep.check_cost([]) == ""
+    compared = [rows[0], written("slipform keep", 5_000, 2.0, check_ratio=0.72), rows[2]]
+    assert prep.check_cost(compared).endswith(
+        "(photos). It takes 0.72 times what libjpeg-turbo takes to read the same codes."
+    )
     found = prep.verdict([rows])
     assert found is not None
     assert found.sentence.startswith("Slipform writes a dataset 5.0 to 10 times as fast")
