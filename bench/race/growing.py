@@ -35,18 +35,19 @@ def _memory(before: int, count: int, data_bytes: int = 0) -> dict[str, Estimate]
     return {"above_imports_bytes": estimate([grown]), "sample_bytes": estimate([grown / count])}
 
 
-def measure_order(count: int) -> dict[str, Estimate]:
+def measure_order(count: int, block: int = 0) -> dict[str, Estimate]:
     """Measure the order of an epoch, in this process.
 
     Args:
         count: The number of samples.
+        block: See `slipform.Loader`.
 
     Returns:
         sample_seconds and memory.
     """
-    EpochOrder(1000, 1).samples(0)  # loads the kernel
+    EpochOrder(1000, 1, block=block).samples(0)  # loads the kernel
     reset_peak("cpu")
-    order, before, seconds = EpochOrder(count, 1), resident_now(), []
+    order, before, seconds = EpochOrder(count, 1, block=block), resident_now(), []
     for epoch in range(_ROUNDS if count <= 10**7 else 3):
         began = time.perf_counter()
         order.samples(epoch)

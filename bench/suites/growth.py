@@ -57,7 +57,7 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
     """
     ends = [pair for rows in results for pair in _ends(rows)]
     order = [pair for pair in ends if pair[0].case["way"] == "order"]
-    others = [pair for pair in ends if pair[0].case["way"] != "order"]
+    others = [pair for pair in ends if not str(pair[0].case["way"]).startswith("order")]
     longer, larger = (_growths(others, name) for name in ("sample_seconds", "sample_bytes"))
     if not longer or not larger:
         return None
@@ -76,6 +76,10 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
         f"{memory} ×",
         f"as much memory per sample, at most, from {between}; time: {time} ×",
     )
+
+
+def _way(part: str, block: int) -> str:
+    return f"{part}, blocks of {block}" if block else part
 
 
 _Ends = tuple[Row, Row]  # of the smallest and of the largest number of samples
@@ -168,14 +172,16 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
 
     def found() -> Iterator[Row]:
         for count in orders:
-            yield row("order", count, growing.measure_order, count)
+            for block in (0, _BLOCK):
+                yield row(_way("order", block), count, growing.measure_order, count, block)
         with tempfile.TemporaryDirectory(prefix="slipform-growth-") as folder:
             for count in counts:
                 data = f"{folder}/{count}"
                 yield row("prep", count, growing.measure_prep, data, count)
-                for executor, block in (("host", 0), ("host", _BLOCK), ("resident", 0)):
-                    way = f"{executor}, blocks of {block}" if block else executor
-                    yield row(way, count, growing.measure_loader, data, executor, block)
+                for executor in ("host", "resident"):
+                    for block in (0, _BLOCK):
+                        way = _way(executor, block)
+                        yield row(way, count, growing.measure_loader, data, executor, block)
 
     rows = finish("growth", found(), out, stamp())
     if all(row.status != "ok" for row in rows):

@@ -55,15 +55,18 @@ def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.Monk
     rows = read_result(tmp_path / "r.json").rows
     assert [(row.case["way"], row.case["samples"], row.status) for row in rows] == [
         ("order", 100, "ok"),
+        ("order, blocks of 256", 100, "ok"),
         ("order", 1000, "ok"),
+        ("order, blocks of 256", 1000, "ok"),
         ("prep", 600, "ok"),
         ("host", 600, "out of memory"),
         ("host, blocks of 256", 600, "ok"),
         ("resident", 600, "ok"),
+        ("resident, blocks of 256", 600, "ok"),
     ]
     panels = growth.LAYOUT.figures[0].draw(rows)
     bars = [len(panel.bars) for panel in panels if isinstance(panel, Panel)]
-    assert bars == [2, 2, *[1] * 8]
+    assert bars == [2, 2, 2, 2, *[1] * 10]
 
 
 def test_wrong_numbers_are_refused_before_the_measurements(
