@@ -20,6 +20,8 @@ import platform
 import tempfile
 from pathlib import Path
 
+from slipform.pipelines.number_text import number_of
+
 __all__ = [
     "cache_folder",
     "device_key",
@@ -106,7 +108,7 @@ def device_key(device: str) -> str:
     fields = _processor()
     known = [fields.get(name, "") for name in ("cpu family", "model", "stepping", "flags")]
     digest = hashlib.sha256("; ".join(known).encode()).hexdigest()[:8]
-    return f"{processor_name()} {digest}, {num_cores()} cores"
+    return f"{processor_name()} {digest}, {number_of(num_cores(), 'core')}"
 
 
 def machine_name(device: str = "cpu") -> str:
@@ -115,7 +117,7 @@ def machine_name(device: str = "cpu") -> str:
     Args:
         device: "cpu", "cuda" or "cuda:N".
     """
-    return f"{device_name(device)}, {num_cores()} cores"
+    return f"{device_name(device)}, {number_of(num_cores(), 'core')}"
 
 
 def free_memory_bytes(device: str = "cpu") -> int:

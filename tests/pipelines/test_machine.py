@@ -61,3 +61,10 @@ def test_cpu_seconds_of_others_are_those_of_the_machine_without_this_process(
     assert machine.others_cpu_seconds() == 123 - 45
     monkeypatch.setattr(psutil, "cpu_times", SimpleNamespace)  # a system without these counters
     assert machine.others_cpu_seconds() is None
+
+
+def test_one_core_is_not_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, text in ((1, ", 1 core"), (2, ", 2 cores")):
+        monkeypatch.setattr(machine, "num_cores", lambda count=count: count)
+        assert machine.machine_name().endswith(text)
+        assert machine.device_key("cpu").endswith(text)
