@@ -115,10 +115,10 @@ LAYOUT = Layout(
     title="Growth with the number of samples",
     about="A part grows in proportion to the data if its time and memory per sample are constant."
     " Constant parts, such as threads and buffers, weigh less with more samples. Time per sample"
-    " can grow. Order and loaders are also measured in blocks of samples that are near each other in"
-    " memory. What then grows less grew because of random access: it takes longer once the data are"
-    " larger than the caches of the processor. The images are generated, raw, 8 px. The first epoch"
-    " also compares checksums. Memory is the peak of a process above its imports.",
+    " can grow. Order and loaders are also measured in blocks of samples that are near each other"
+    " in memory. What then grows less grew because of random access, which takes longer once the"
+    " data are larger than the caches of the processor. The images are generated, raw, 8 px. The"
+    " first epoch also compares checksums. Memory is the peak of a process above its imports.",
     rank=7,
     columns=(
         "sample_seconds",
