@@ -166,6 +166,8 @@ QUANTITIES: dict[str, Quantity] = {
     "batch_seconds": _seconds("time per batch"),
     "check_seconds": _seconds("check of a JPEG"),
     "check_ratio": Quantity("check / libjpeg-turbo", "ratio", "lower", within_run=True),
+    "decode_seconds": _seconds("processor time of an image"),
+    "decode_ratio": Quantity("slipform / this", "ratio", within_run=True),
     "next_batch_seconds": _seconds("waiting for a batch"),
     "epoch_start_seconds": _seconds("waiting for the first batch of an epoch"),
     "host_seconds": _seconds("processor time of all threads per batch, without rendering"),
