@@ -36,7 +36,7 @@ def package(tmp_path: Path) -> Path:
     """A copy of the modules that `kernel` needs, with a kernel that calls one in another file."""
     folder = tmp_path / "slipform" / "pipelines"
     folder.mkdir(parents=True)
-    for name in ("kernel.py", "machine.py"):
+    for name in ("kernel.py", "machine.py", "number_text.py"):
         shutil.copy(ROOT / "pipelines" / name, folder / name)
     for part in (folder.parent, folder):
         (part / "__init__.py").touch()
