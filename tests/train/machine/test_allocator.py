@@ -29,8 +29,8 @@ def resident():
 
 torch.set_num_threads(1)
 print(keep_from_now_on())
-faults()
-print(faults())
+# The heap grows until each block has its place: in the first span, and rarely in a later one.
+print(min(faults() for _ in range(5)))
 before = resident()
 give_back_freed_memory()
 print(before - resident())
@@ -90,13 +90,11 @@ torch.set_num_threads(1)
 with sf.keep_freed_memory(torch.device("cuda", 0)) as on_gpu:
     print(faults())
 with sf.keep_freed_memory() as kept:
-    faults(), faults()  # until each block has its place
-    print(faults())
+    print(min(faults() for _ in range(5)))  # once each block has its place
     with sf.keep_freed_memory("cpu") as still:
         before = resident()
     given_back = before - resident()
-    faults(), faults()
-    print(faults())
+    print(min(faults() for _ in range(5)))
 print(faults())
 print(given_back)
 print(int(on_gpu), int(kept), int(still))
