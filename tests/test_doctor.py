@@ -7,16 +7,14 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from slipform.doctor import cli, cores, folders, machine, packages, precision
+from slipform.doctor import cli, folders, machine, packages, precision
 from slipform.doctor.finding import Finding
 from slipform.pipelines.machine import device_key
 from slipform.pipelines.profile import write_profile
@@ -29,7 +27,6 @@ SPEEDS = {name: {"float32": 2e9, "bfloat16": 1e9} for name in ("matmul", "convol
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure nothing."""
     monkeypatch.setattr(precision, "measure", lambda device: SPEEDS)
-    monkeypatch.setattr(machine, "measure", lambda cores: 1.7)
 
 
 @pytest.mark.usefixtures("quick")
@@ -138,32 +135,6 @@ def test_the_newest_profiles_are_shown(tmp_path: Path, monkeypatch: pytest.Monke
     assert lines[0] == "Other processor, 4 cores; net 9: date = 2026-01-09"
     assert lines[1] == "net 8: precision = bf16, date = 2026-01-08"
     assert lines[6:] == [f"and 3 older ones in {path}"]
-
-
-def test_cores_that_share_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(cores: int, ratio: float) -> list[str]:
-        monkeypatch.setattr(machine, "num_cores", lambda: cores)
-        monkeypatch.setattr(machine, "measure", lambda count: ratio if count == cores else None)
-        return [one.text for one in machine.machine() if one.name == "cores at work"]
-
-    slower = "a core takes 1.7 times as long while all others work"
-    assert said(2, 1.72) == [f"{slower} (they share physical cores)"]
-    assert said(4, 1.04) == ["a core takes 1.0 times as long while all others work"]
-    assert said(1, 2.0) == []
-
-
-def test_the_work_is_measured_alone_and_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A simulated clock: compression takes 1 s alone, and 3 s while other threads compress."""
-    now, own, before = [0.0], threading.get_ident(), threading.active_count()
-
-    def compress(data: bytes) -> None:
-        if threading.get_ident() == own:
-            now[0] += 1.0 if threading.active_count() == before else 3.0
-
-    monkeypatch.setattr(cores, "zlib", SimpleNamespace(compress=compress))
-    monkeypatch.setattr(cores, "time", SimpleNamespace(thread_time=lambda: now[0]))
-    assert cores.measure(3) == 3.0
-    assert threading.active_count() == before
 
 
 def test_a_speed_that_is_almost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

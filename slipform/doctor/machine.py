@@ -10,14 +10,12 @@ import platform
 import sys
 from collections.abc import Iterator
 
-from slipform.doctor.cores import measure
 from slipform.doctor.finding import GIB, Finding, gib
 from slipform.pipelines.machine import free_memory_bytes, num_cores, processor_name
 
 __all__ = ["gpu", "machine"]
 
 _MIN_FREE_MEMORY = 2 * GIB
-_SHARED = 1.3  # between 1.0, which is no sharing, and 1.7, as measured for two threads of a core
 
 
 def machine() -> Iterator[Finding]:
@@ -45,11 +43,6 @@ def machine() -> Iterator[Finding]:
     yield Finding("Machine", "processor", processor_name(), processor_name())
     cores = num_cores()
     yield Finding("Machine", "cores", f"{cores} for this process", cores)
-    if cores > 1:
-        ratio = measure(cores)
-        shared = " (they share physical cores)" if ratio >= _SHARED else ""
-        text = f"a core takes {ratio:.1f} times as long while all others work{shared}"
-        yield Finding("Machine", "cores at work", text, ratio)
     free = free_memory_bytes()
     enough = free >= _MIN_FREE_MEMORY
     yield Finding(
