@@ -46,6 +46,13 @@ def _in_all_lanes(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, one, mask([0] * LANES))
 
 
+def _store(context: Any, builder: Any, signature: Any, args: Any, value: Any, vector: Any) -> Any:
+    """Emit the store of a vector in the array and at the position that come first in `args`."""
+    place = pointer_to(context, builder, signature.args[0], args[0], args[1], vector)
+    builder.store(value, place).align = 8
+    return context.get_dummy_value()
+
+
 @intrinsic
 def words(typing_context, value):
     """The same number in all lanes.
@@ -96,9 +103,7 @@ def store_words(typing_context, array, index, value):
     """
 
     def codegen(context, builder, signature, args):
-        place = pointer_to(context, builder, signature.args[0], args[0], args[1], _WORDS)
-        builder.store(args[2], place).align = 8
-        return context.get_dummy_value()
+        return _store(context, builder, signature, args, args[2], _WORDS)
 
     return types.void(array, types.intp, _words8), codegen
 
@@ -114,12 +119,10 @@ def store_units(typing_context, array, index, value):
     """
 
     def codegen(context, builder, signature, args):
-        place = pointer_to(context, builder, signature.args[0], args[0], args[1], _UNITS)
         units = builder.uitofp(args[2], _UNITS)  # exact, and so is the rest
         units = builder.fadd(units, ir.Constant(_UNITS, [0.5] * LANES))
         units = builder.fmul(units, ir.Constant(_UNITS, [2.0**-32] * LANES))
-        builder.store(units, place).align = 8
-        return context.get_dummy_value()
+        return _store(context, builder, signature, args, units, _UNITS)
 
     return types.void(array, types.intp, _words8), codegen
 

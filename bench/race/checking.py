@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 
-from slipform.bench.race.measure import estimate, ratio
+from slipform.bench.race.race import race
 from slipform.bench.result.result import Estimate
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.jpeg_scan import is_sound
@@ -39,16 +40,16 @@ def compare(folder: str, rounds: int) -> dict[str, Estimate]:
     step = max(1, len(beton) // _IMAGES)
     streams = [beton.bytes_of(i).copy() for i in range(0, len(beton), step)]
     cv2.setNumThreads(1)
-    readers: list[Callable[[], object]] = [
-        lambda: [is_sound(stream) for stream in streams],
-        lambda: [cv2.imdecode(stream, _CODES_ONLY) for stream in streams],
-    ]
-    seconds: list[list[float]] = [[], []]
-    for number in range(rounds + 1):
-        for own, read in zip(seconds, readers, strict=True):
-            began = time.thread_time()
-            read()
-            if number:
-                own.append((time.thread_time() - began) / len(streams))
-    ours, theirs = seconds
-    return {"check_seconds": estimate(ours), "check_ratio": ratio(ours, theirs)}
+
+    def turn(read: Callable[[], object]) -> dict[str, float]:
+        began = time.thread_time()
+        read()
+        return {"check_seconds": (time.thread_time() - began) / len(streams)}
+
+    readers = {
+        "check": partial(turn, lambda: [is_sound(stream) for stream in streams]),
+        "libjpeg": partial(turn, lambda: [cv2.imdecode(one, _CODES_ONLY) for one in streams]),
+    }
+    found = race(readers, rounds, warmup_rounds=1)
+    check_ratio = found.ratio("check", "libjpeg", "check_seconds")
+    return found.estimates("check") | {"check_ratio": check_ratio}

@@ -1,7 +1,7 @@
 """Time the decoders of JPEGs on one thread each, in turns in this process.
 
-In: a dataset folder. Out: for each decoder the processor time for an image, as RGB in memory. DALI
-and nvImageCodec use threads of their own, so the time is that of the process.
+In: a dataset folder. Out: for each decoder the processor time for an image, as RGB in memory. A
+pipeline of DALI has threads of its own, so the time is that of the process.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from slipform.bench.race.measure import estimate, ratio
+from slipform.bench.race.race import race
 from slipform.bench.result.result import Estimate
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.dali import dali
@@ -117,16 +118,16 @@ def compare(folder: str, rounds: int) -> dict[str, dict[str, Estimate]]:
         batch(beton, at) for at in np.split(chosen, range(MOST_AT_ONCE, len(chosen), MOST_AT_ONCE))
     ]
     cv2.setNumThreads(1)
-    ways = decoders()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, decode in ways.items():
-            began = time.process_time()
-            for streams, sizes in batches:
-                decode(streams, sizes)
-            if number:
-                seconds[name].append((time.process_time() - began) / len(chosen))
+
+    def turn(decode: _Decode) -> dict[str, float]:
+        began = time.process_time()
+        for streams, sizes in batches:
+            decode(streams, sizes)
+        return {"decode_seconds": (time.process_time() - began) / len(chosen)}
+
+    turns = {name: partial(turn, decode) for name, decode in decoders().items()}
+    found = race(turns, rounds, warmup_rounds=1)
     return {
-        name: {"decode_seconds": estimate(own), "decode_ratio": ratio(seconds[OURS], own)}
-        for name, own in seconds.items()
+        name: found.estimates(name) | {"decode_ratio": found.ratio(OURS, name, "decode_seconds")}
+        for name in turns
     }

@@ -38,8 +38,8 @@ def test_an_operator(apply: Callable[[Any, Any], Any], numbers: np.ndarray) -> N
     def compute(a, b, number, out):  # type: ignore[no-untyped-def]
         first, second = load_words(a, 0), load_words(b, 0)
         store_words(out, 0, apply(first, second))
-        store_words(out, 8, apply(first, number))
-        store_words(out, 16, apply(number, second))
+        store_words(out, LANES, apply(first, number))
+        store_words(out, 2 * LANES, apply(number, second))
 
     a, b, number = *numbers, np.uint64(37)
     out = np.empty(3 * LANES, np.uint64)

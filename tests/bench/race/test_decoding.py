@@ -35,7 +35,7 @@ def test_all_decoders_make_the_same_images(shapes: Path) -> None:
 def test_the_times_are_those_of_the_process(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A simulated clock. Ours takes 1 s for a batch, the other one 4 s."""
+    """A simulated clock. Ours takes 1 s for an image, the other one 4 s."""
     now = [0.0]
 
     def taking(seconds: float) -> Callable[..., Any]:

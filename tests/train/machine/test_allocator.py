@@ -29,8 +29,9 @@ def resident():
 
 torch.set_num_threads(1)
 print(keep_from_now_on())
-# The heap grows until each block has its place: in the first span, and rarely in a later one.
-print(min(faults() for _ in range(5)))
+faults()
+# Once, a later span had the faults of one of its blocks. The cause was not found.
+print(sorted(faults() for _ in range(5))[2])
 before = resident()
 give_back_freed_memory()
 print(before - resident())
@@ -90,11 +91,13 @@ torch.set_num_threads(1)
 with sf.keep_freed_memory(torch.device("cuda", 0)) as on_gpu:
     print(faults())
 with sf.keep_freed_memory() as kept:
-    print(min(faults() for _ in range(5)))  # once each block has its place
+    faults(), faults()  # until each block has its place
+    print(sorted(faults() for _ in range(5))[2])
     with sf.keep_freed_memory("cpu") as still:
         before = resident()
     given_back = before - resident()
-    print(min(faults() for _ in range(5)))
+    faults(), faults()
+    print(sorted(faults() for _ in range(5))[2])
 print(faults())
 print(given_back)
 print(int(on_gpu), int(kept), int(still))
