@@ -2,15 +2,13 @@
 
 In: a .beton file (FFCV's format, version 2), or several that are shards of a split. Out: `Beton`.
 Its arrays give for each sample the position of its bytes, their encoding and the size of the image.
-The samples of several files have one numbering, and are read as those of one file. ffcv is not
-needed.
+The samples of several files have one numbering, and are read as those of one file.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,11 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.beton_index import BetonIndex, read_index
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
-from slipform.pipelines.mapped_files import MappedFiles
+from slipform.pipelines.mapped_files import MappedFiles, joined_name
 
 __all__ = ["Beton", "BetonFile"]
 
@@ -77,7 +74,7 @@ class Beton:
 
     def __init__(self, path: Path | str, *more: Path | str) -> None:
         paths = [Path(path), *(Path(one) for one in more)]
-        self.path = _joined(paths)
+        self.path = joined_name(paths)
         self._files = files = MappedFiles(paths, filling=not self.stays)
         self.data = files.data
         self.identity: tuple[int, ...] = sum(files.identities, ())
@@ -143,6 +140,17 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
+    def behind(self, index: int) -> npt.NDArray[np.uint8] | None:
+        """What follows a sample: the entry points of a large JPEG (`jpeg_entries`), or other bytes.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            uint8, a view. None: those bytes may not be on this machine.
+        """
+        return self.data[self.offsets[index] + self.sizes[index] :] if self.stays else None
+
     def release_pages(self) -> None:
         """Remove the mapped pages from this process. They stay in the page cache.
 
@@ -170,7 +178,6 @@ class Beton:
         Returns:
             uint8 [H, W, 3] RGB, a view.
         """
-        assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
     def file_numbers(self, indices: _Int64) -> list[int]:
@@ -179,9 +186,8 @@ class Beton:
         Args:
             indices: int64 [N], the samples.
         """
-        if len(self._files.paths) == 1:
-            return [0]
-        return np.unique(self._files.of(self.offsets[indices])).tolist()
+        one = len(self._files.paths) == 1
+        return [0] if one else np.unique(self._files.of(self.offsets[indices])).tolist()
 
     def check_length(self, files: Sequence[int] | None = None) -> None:
         """Check that no file was truncated while it is mapped. This takes a microsecond for a file.
@@ -292,9 +298,3 @@ class Beton:
     def resident_bytes(self) -> int:
         """The bytes of all images when they are decoded to uint8 RGB."""
         return int((self.heights.astype(np.int64) * self.widths * 3).sum())
-
-
-def _joined(paths: list[Path]) -> Path:
-    """One path that stands for all: FOLDER/train-*-of-00128.beton+val.beton."""
-    names = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", path.name) for path in paths)
-    return paths[0] if len(paths) == 1 else paths[0].with_name("+".join(names))

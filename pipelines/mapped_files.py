@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from slipform.pipelines.bus_error import Truncated, watch
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
 
-__all__ = ["MappedFiles"]
+__all__ = ["MappedFiles", "joined_name"]
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -37,6 +38,16 @@ _MOST_OPEN = 16  # files
 # than half of the processor time of the `host` executor for CIFAR-10.
 _MOST_MAPPED = 256 << 20
 _AROUND = 64 << 10  # bytes that Linux maps when a page is read for the first time
+
+
+def joined_name(paths: Sequence[Path]) -> Path:
+    """One path that stands for all: FOLDER/train-*-of-00128.beton+val.beton.
+
+    Args:
+        paths: Files in one folder, at least one.
+    """
+    names = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", path.name) for path in paths)
+    return paths[0] if len(paths) == 1 else paths[0].with_name("+".join(names))
 
 
 class MappedFiles:

@@ -15,7 +15,8 @@ from slipform.pipelines.errors import printable
 from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.balance import balance
-from slipform.preprocess.encode import Encoding, Rejected
+from slipform.preprocess.chunk import Rejected
+from slipform.preprocess.encode import Encoding
 from slipform.preprocess.listing import Listing, some
 from slipform.preprocess.local_folder import LocalFolder
 from slipform.preprocess.places import Out, Place, place_of

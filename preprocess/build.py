@@ -18,7 +18,8 @@ from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest, write_manifest
 from slipform.preprocess.account import account, report
 from slipform.preprocess.atomic_folder import REJECTED, REPORT
-from slipform.preprocess.encode import KEEP, Encoding, Rejected
+from slipform.preprocess.chunk import Rejected
+from slipform.preprocess.encode import KEEP, Encoding
 from slipform.preprocess.places import Out, place_of
 from slipform.preprocess.source import SampleSource
 from slipform.preprocess.write_splits import Part, Written, statistics_step, write_splits

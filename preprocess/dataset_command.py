@@ -98,8 +98,9 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
             ["--no-check"],
             is_flag=True,
             help=(
-                "Do not check the content of JPEGs that are stored unchanged. This is quicker. Mean"
-                " and std are estimated from about 128 images instead of 384."
+                "Do not check the content of JPEGs that are stored unchanged. This is quicker, but"
+                " regions of JPEGs above a megapixel take longer to read. Mean and std are"
+                " estimated from about 128 images instead of 384."
             ),
         ),
         click.Option(

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.decoding.any_image import (
@@ -24,14 +23,16 @@ from slipform.pipelines.decoding.any_image import (
     decode,
     resize,
 )
+from slipform.pipelines.decoding.jpeg_entries import LARGE_PIXELS
 from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
-from slipform.pipelines.decoding.jpeg_scan import is_sound
+from slipform.pipelines.decoding.jpeg_scan import find_entries, is_sound
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.preprocess.chunk import Chunk, Rejected
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.read_sample import read_sample
 from slipform.preprocess.source import Arrays, Samples
 
-__all__ = ["KEEP", "Chunk", "Encoding", "Rejected", "Stored", "encode", "encode_chunk"]
+__all__ = ["KEEP", "Encoding", "Stored", "encode", "encode_chunk"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Encoding:
         shorter_side: Images are reduced until their shorter side has at most this many pixels.
             None: no limit.
         max_side: The same for the longer side.
-        check: Whether images that are stored unchanged are checked by reading all of their codes.
+        check: Whether all codes of JPEGs are read: to check those that are stored unchanged, and
+            for the entry points of large ones (`jpeg_entries`).
         bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
         strict: Whether JPEGs are rejected whose decoder only warns about damage.
 
@@ -86,57 +88,6 @@ class Encoding:
 KEEP = Encoding()
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A sample that cannot be stored, or that is damaged.
-
-    Attributes:
-        index: Position in the source's split.
-        label: Its label.
-        name: Its name, see `Samples.name`.
-        reason: What is wrong with it, in words.
-    """
-
-    index: int
-    label: int
-    name: str
-    reason: str
-
-
-@dataclass
-class Chunk:
-    """The result of a worker. All sequences have one entry per accepted sample.
-
-    Attributes:
-        data: The bytes of the samples, without gaps.
-        labels: int64 [N].
-        names: Names of the samples, see `Samples.name`.
-        sizes: Bytes of each sample.
-        crc32: CRC-32 of each sample.
-        widths, heights: Sizes of the images in pixels.
-        modes: JPG or RAW.
-        num_read: Number of samples, including the rejected ones.
-        pixel_sums: For mean and standard deviation.
-        converted: Number of converted images by reason.
-        rejected: The samples that were not stored.
-        damaged: The samples that were stored although their decoder warns.
-    """
-
-    data: bytes | memoryview
-    labels: npt.NDArray[np.int64]
-    names: list[str]
-    sizes: list[int]
-    crc32: list[int]
-    widths: list[int]
-    heights: list[int]
-    modes: list[int]
-    num_read: int
-    pixel_sums: PixelSums
-    converted: Counter[str]
-    rejected: list[Rejected]
-    damaged: list[Rejected]
-
-
 class Stored(NamedTuple):
     """One sample as it is stored.
 
@@ -147,6 +98,7 @@ class Stored(NamedTuple):
         pixels: The decoded pixels. None: no pixels were made.
         converted: The conversions.
         damage: The warning of the decoder. "": no warning.
+        entries: The entry points of a large JPEG, as bytes. b"": none.
     """
 
     data: bytes | memoryview
@@ -156,6 +108,7 @@ class Stored(NamedTuple):
     pixels: PixelArray | None
     converted: tuple[str, ...] = ()
     damage: str = ""
+    entries: bytes = b""
 
 
 def encode_chunk(
@@ -205,10 +158,11 @@ def encode_chunk(
         labels.append(label)
         names.append(samples.name(index))
     return Chunk(
-        data=b"".join(part.data for part in parts),
+        data=b"".join(one for part in parts for one in (part.data, part.entries)),
         labels=np.array(labels, np.int64),
         names=names,
         sizes=[len(part.data) for part in parts],
+        entries=[len(part.entries) for part in parts],
         crc32=[zlib.crc32(part.data) for part in parts],
         widths=[part.width for part in parts],
         heights=[part.height for part in parts],
@@ -224,7 +178,7 @@ def encode_chunk(
 def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> Stored:
     """Encode one sample.
 
-    `is_sound` checks a JPEG that is stored unchanged. A JPEG that does not pass is decoded.
+    A JPEG that is stored unchanged is checked (`_checked`). One that does not pass is decoded.
 
     Args:
         content: The bytes of an image file, or pixels uint8 [H, W] gray or [H, W, 3] RGB.
@@ -246,14 +200,18 @@ def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> St
             header = read_header(content)
             check_size(header.width, header.height)
             keep = not header.convert and encoding.fits(header.width, header.height)
-            if keep and not decoded and (not encoding.check or is_sound(content)):
-                return Stored(content, header.width, header.height, JPG, None)
+            if keep and not decoded:
+                same = Stored(content, header.width, header.height, JPG, None)
+                checked = _checked(same) if encoding.check else same
+                if checked is not None:
+                    return checked
         image = decode(content, encoding.bits)
         pixels, changed, damage = image.pixels, [*image.converted], image.damage
         if damage and encoding.strict:
             raise ValueError(f"damaged JPEG: {damage}")
         if keep:
-            return Stored(content, header.width, header.height, JPG, pixels, (), damage)
+            same = Stored(content, header.width, header.height, JPG, pixels, (), damage)
+            return _with_entries(same, encoding)
     if not encoding.fits(pixels.shape[1], pixels.shape[0]):
         pixels = resize(pixels, encoding.shorter_side, encoding.max_side)
         changed.append("resized")
@@ -263,7 +221,28 @@ def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> St
         mode = RAW
     else:
         data, mode = _encode_jpeg(pixels, encoding.quality), JPG
-    return Stored(data, width, height, mode, pixels, tuple(changed), damage)
+    stored = Stored(data, width, height, mode, pixels, tuple(changed), damage)
+    return _with_entries(stored, encoding)
+
+
+def _checked(jpeg: Stored) -> Stored | None:
+    """Read all codes of a JPEG.
+
+    Returns:
+        The same, with entry points if it is large. None: it is not sound (`is_sound`).
+    """
+    content = np.frombuffer(jpeg.data, np.uint8)
+    if jpeg.width * jpeg.height < LARGE_PIXELS:
+        return jpeg if is_sound(content) else None
+    entries = find_entries(content)
+    return entries and jpeg._replace(entries=entries.packed(len(content)))
+
+
+def _with_entries(stored: Stored, encoding: Encoding) -> Stored:
+    """The same, with entry points if it is a large JPEG and sound."""
+    if not encoding.check or stored.mode != JPG or stored.width * stored.height < LARGE_PIXELS:
+        return stored
+    return _checked(stored) or stored
 
 
 def _encode_jpeg(pixels: PixelArray, quality: int) -> bytes:
@@ -288,6 +267,7 @@ def _block(samples: Arrays, start: int, stop: int, sum_every: int) -> Chunk:
         labels=samples.labels[start:stop],
         names=[samples.name(index) for index in range(start, stop)],
         sizes=[size] * num,
+        entries=[0] * num,
         crc32=[zlib.crc32(data[at : at + size]) for at in range(0, num * size, size)],
         widths=[width] * num,
         heights=[height] * num,

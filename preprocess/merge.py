@@ -23,7 +23,7 @@ from slipform.pipelines.manifest import FILE_NAME, BetonInfo, Manifest, SplitInf
 from slipform.pipelines.sample_names import names_path
 from slipform.pipelines.together import together
 from slipform.preprocess.build import finish
-from slipform.preprocess.encode import Rejected
+from slipform.preprocess.chunk import Rejected
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_record import (

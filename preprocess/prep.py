@@ -81,8 +81,8 @@ def prepare(
         shorter_side: Images are reduced until their shorter side has at most this many pixels.
         max_side: Images are reduced until their longer side has at most this many pixels.
         bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
-        no_check: JPEGs that are stored unchanged are not checked. Mean and std are estimated from
-            about 128 images instead of 384.
+        no_check: JPEGs that are stored unchanged are not checked, and regions of large ones take
+            longer to read. Mean and std are estimated from about 128 images instead of 384.
         strict: JPEGs whose decoder only warns about damage are unusable, too.
         on_bad: "error": all unusable images are listed and nothing is written. "skip": they are
             left out and named in rejected.csv and report.txt.

@@ -19,8 +19,9 @@ from slipform.pipelines.manifest import FILE_NAME, Manifest
 from slipform.pipelines.project import project
 from slipform.preprocess.account import account
 from slipform.preprocess.build import describe
+from slipform.preprocess.chunk import Rejected
 from slipform.preprocess.claim import CLAIM, writer_of
-from slipform.preprocess.encode import KEEP, Encoding, Rejected
+from slipform.preprocess.encode import KEEP, Encoding
 from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import (

@@ -32,7 +32,8 @@ from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import SplitInfo
 from slipform.pipelines.sample_names import write_names
 from slipform.preprocess.account import named
-from slipform.preprocess.encode import Chunk, Encoding, Rejected, encode_chunk
+from slipform.preprocess.chunk import Chunk, Rejected
+from slipform.preprocess.encode import Encoding, encode_chunk
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Samples, SampleSource
 from slipform.preprocess.writer import BetonWriter

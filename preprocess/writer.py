@@ -9,6 +9,9 @@ all images again, and waits forever if a process dies.
 Pages: ffcv's Loader (os_cache=False) reads whole pages and takes each sample from one page. A
 sample must therefore not cross a multiple of the page size. If a sample is larger than a page, the
 page size is doubled: a sample inside a small page is also inside a large one.
+
+The entry points of a large JPEG (`jpeg_entries`) follow its bytes. They belong to no sample in the
+table, so only Slipform reads them.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from slipform.pipelines.beton_format import (
 )
 from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.manifest import SplitInfo
-from slipform.preprocess.encode import Chunk
+from slipform.preprocess.chunk import Chunk
 
 __all__ = ["PAGE_SIZE", "BetonWriter"]
 
@@ -75,7 +78,8 @@ class BetonWriter:
             OSError: The write failed, for example because the disk is full.
         """
         data, done, end, begin = memoryview(chunk.data), 0, 0, self._position
-        for size in chunk.sizes:
+        for sample, entries in zip(chunk.sizes, chunk.entries, strict=True):
+            size = sample + entries
             while size > self._page_size:
                 self._page_size *= 2
             position = self._position

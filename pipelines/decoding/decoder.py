@@ -6,6 +6,7 @@ without a complete header (`jpeg_header`) are not given to nvImageCodec, which D
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import local
 from typing import Any
 
@@ -80,6 +81,7 @@ class Decoder:
         jpegs: list[npt.NDArray[np.uint8]],
         regions: Int32,
         scales: Int32 | None = None,
+        behind: Callable[[int], npt.NDArray[np.uint8] | None] = lambda _: None,
     ) -> Pixels:
         """Decode regions of JPEGs, or whole JPEGs at a fraction of their size.
 
@@ -88,6 +90,7 @@ class Decoder:
             regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
             scales: int32 [N]. 2, 4 or 8: decode the region, or more of the image, at 1/2, 1/4 or
                 1/8 of its size, if possible. 1: decode the region. None: all 1.
+            behind: For the position of a JPEG in `jpegs`, `Beton.behind` of it.
 
         Returns:
             The pixels, with the scales that were used. An undecodable image is black, and `bad`
@@ -97,7 +100,9 @@ class Decoder:
         wanted = [] if scales is None else scales.tolist()
         for i, scale in enumerate(wanted):
             x0, y0, x1, y1 = regions[i].tolist()
-            reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1)) if scale > 1 else None
+            if scale == 1:
+                continue
+            reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1), behind(i))
             if reduced is not None:
                 found[i] = reduced
         if not found:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.decoding.jpeg_codes import WINDOW, build_codes, build_skips
+from slipform.pipelines.decoding.jpeg_codes import WINDOW, build_codes, build_skips, build_wholes
 from slipform.pipelines.kernel import kernel
 
 __all__ = ["Layout", "read_layout"]
@@ -26,7 +26,7 @@ _MAX_BLOCKS = 10  # in an MCU
 # The tables of the last sets of codes. Most writers use those of T.81, annex K, for all images. To
 # build them took 18 us of the 96 us for a JPEG of 14 kB.
 _built: dict[bytes, tuple[npt.NDArray[Any], ...]] = {}
-_MAX_BUILT = 16  # 65 kB each
+_MAX_BUILT = 16  # 83 kB each
 
 
 class Layout(NamedTuple):
@@ -42,7 +42,8 @@ class Layout(NamedTuple):
         codes: uint16 [8, 2**WINDOW], see `build_codes`.
         limits: int32 [8, 17], see `build_codes`.
         offsets: int32 [8, 17], see `build_codes`.
-        skips: int32 [4, 2**WINDOW], see `build_skips`.
+        wholes: int32 [4, 2**WINDOW], see `build_wholes`.
+        skips: uint16 [4, 2**WINDOW], see `build_skips`.
     """
 
     frame: npt.NDArray[np.int64]
@@ -52,7 +53,8 @@ class Layout(NamedTuple):
     codes: npt.NDArray[np.uint16]
     limits: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int32]
-    skips: npt.NDArray[np.int32]
+    wholes: npt.NDArray[np.int32]
+    skips: npt.NDArray[np.uint16]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,6 +102,7 @@ def read_layout(jpeg: npt.NDArray[np.uint8]) -> Layout | None:
             np.empty((8, 17), np.int32),
             np.empty((8, 17), np.int32),
             np.empty((4, 1 << WINDOW), np.int32),
+            np.empty((4, 1 << WINDOW), np.uint16),
         )
         if not _build(used, counts, values, *tables):
             return None
@@ -265,13 +268,13 @@ def _read_scan(  # type: ignore[no-untyped-def]
 
 @kernel
 def _build(  # type: ignore[no-untyped-def]
-    used, counts, values, codes, limits, offsets, skips
+    used, counts, values, codes, limits, offsets, wholes, skips
 ):
     """Make the tables of the codes that the scan uses. False: a set of codes is impossible.
 
     Args:
         used: int64 [components, 2], the numbers of the DC and AC tables of each component.
-        counts, values, codes, limits, offsets, skips: See `_read` and `Layout`.
+        counts, values, codes, limits, offsets, wholes, skips: See `_read` and `Layout`.
     """
     built = np.zeros(8, np.bool_)
     for c in range(len(used)):
@@ -283,5 +286,6 @@ def _build(  # type: ignore[no-untyped-def]
                 ):
                     return False
                 if table >= 4:
+                    build_wholes(codes[table], wholes[table - 4])
                     build_skips(codes[table], skips[table - 4])
     return True

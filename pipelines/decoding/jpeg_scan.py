@@ -1,10 +1,12 @@
 """The scan of a baseline JPEG: a part of it as pixels at 1/2, 1/4 or 1/8, or a check of all codes.
 
-In: the bytes of a JPEG. Out: RGB pixels of the MCUs of a region, or whether the scan is sound.
-Compiled by numba.
+In: the bytes of a JPEG. Out: RGB pixels of the MCUs of a region, whether the scan is sound, or its
+entry points. Compiled by numba.
 
-The codes above and beside the region are skipped, several coefficients with one look-up. Reading
-ends after the last row of the region. Only the low frequencies of a block in the region are used.
+With entry points, only the rows of the region are read, from the entry point before the region to
+its right edge. Without them, the codes above and beside the region are skipped, several
+coefficients with one look-up. Reading ends after the last row of the region. Only the low
+frequencies of a block in the region are used.
 The inverse DCT gives the means of squares of 2 x 2, 4 x 4 or 8 x 8 pixels, with the higher
 frequencies set to 0. Subsampled colors have enough frequencies for this, so they are not enlarged.
 """
@@ -16,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.decoding.jpeg_blocks import read_block, signed, skip
 from slipform.pipelines.decoding.jpeg_codes import WINDOW, fill, long_code
+from slipform.pipelines.decoding.jpeg_entries import STEP, EntryPoints, make_entries
 from slipform.pipelines.decoding.jpeg_layout import Layout, read_layout
 from slipform.pipelines.decoding.jpeg_pixels import (
     add_frequency,
@@ -27,16 +31,22 @@ from slipform.pipelines.decoding.jpeg_pixels import (
 )
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["decode_region", "is_sound"]
+__all__ = ["decode_region", "find_entries", "is_sound"]
 
 _SHIFT = np.uint64(64 - WINDOW)
 _NOWHERE, _NO_OUTPUTS = np.array([0, 0, 0, 1 << 30]), np.zeros((3, 2), np.int64)
 _NONE_NEEDED, _NO_PLANES = np.zeros(3, np.int64), np.zeros((3, 0, 0), np.float32)
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+_NO_ENTRIES = EntryPoints(np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+_ALL, _NOTE, _ENTER = range(3)  # what `_scan` does with entry points
 
 
 def decode_region(
-    jpeg: npt.NDArray[np.uint8], layout: Layout, region: tuple[int, int, int, int], scale: int
+    jpeg: npt.NDArray[np.uint8],
+    layout: Layout,
+    region: tuple[int, int, int, int],
+    scale: int,
+    entries: EntryPoints | None = None,
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
     """Decode the MCUs that a region touches, at a fraction of their size.
 
@@ -45,6 +55,7 @@ def decode_region(
         layout: Its layout. `layout.outputs(scale)` has no more than 8.
         region: (x0, y0, x1, y1) in pixels of the image, within it, not empty.
         scale: 2, 4 or 8.
+        entries: The entry points of the scan. None: it is read from its first code on.
 
     Returns:
         RGB pixels, uint8 [H, W, 3], and the point (x, y) of the image where they begin, in pixels
@@ -64,7 +75,10 @@ def decode_region(
     planes = np.zeros((3, side_y // scale, (x1 - x0) * side_x // scale + 8), np.float32)
     mcus, outputs = np.array([x0, y0, x1, y1]), layout.outputs(scale)
     kinds = np.log2(outputs).astype(np.int64)
-    sound = _read_scan(jpeg, *layout, mcus, kinds, last_needed(outputs), planes, pixels)
+    use, entries = (_ALL, _NO_ENTRIES) if entries is None else (_ENTER, entries)
+    sound = _read_scan(
+        jpeg, *layout, mcus, kinds, last_needed(outputs), use, *entries, planes, pixels
+    )
     return (pixels, (x0 * side_x, y0 * side_y)) if sound else None
 
 
@@ -79,11 +93,39 @@ def is_sound(jpeg: bytes | npt.NDArray[np.uint8]) -> bool:
     Returns:
         True: libjpeg decodes the stream without an error or a warning. False: it may warn or fail.
     """
+    stream = _stream(jpeg)
+    layout = read_layout(stream)
+    return layout is not None and _read_all(stream, layout, _ALL, _NO_ENTRIES)
+
+
+def find_entries(jpeg: bytes | npt.NDArray[np.uint8]) -> EntryPoints | None:
+    """The entry points of a JPEG, found by reading all codes of its scan.
+
+    Args:
+        jpeg: The stream, bytes or uint8 [bytes].
+
+    Returns:
+        The entry points. None: the JPEG is not sound (`is_sound`).
+    """
+    stream = _stream(jpeg)
+    layout = read_layout(stream)
+    if layout is None:
+        return None
+    entries = make_entries(layout)
+    return entries if _read_all(stream, layout, _NOTE, entries) else None
+
+
+def _stream(jpeg: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     stream = np.frombuffer(jpeg, np.uint8)
     stream.flags.writeable = False  # so that the kernels are compiled for one kind of array
-    layout = read_layout(stream)
-    return layout is not None and _read_scan(
-        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, _NO_PLANES, _NO_PIXELS
+    return stream
+
+
+def _read_all(
+    stream: npt.NDArray[np.uint8], layout: Layout, use: int, entries: EntryPoints
+) -> bool:
+    return _read_scan(
+        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, use, *entries, _NO_PLANES, _NO_PIXELS
     )
 
 
@@ -96,18 +138,21 @@ def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
 
 @kernel(_nrt=False)
 def _scan(  # type: ignore[no-untyped-def]
-    data, frame, parts, quantization, values, codes, limits, offsets, skips,
-    mcus, kinds, last, planes, pixels, flat, block, predicted,
+    data, frame, parts, quantization, values, codes, limits, offsets, wholes, skips,
+    mcus, kinds, last, use, positions, values_before, planes, pixels, flat, block, predicted,
 ):  # fmt: skip
     """Read the codes of a scan, and make the pixels of some MCUs.
 
     Args:
         data: The stream, uint8 [bytes].
-        frame, parts, quantization, values, codes, limits, offsets, skips: See `Layout`.
+        frame, parts, quantization, values, codes, limits, offsets, wholes, skips: See `Layout`.
         mcus: int64 [4] (x0, y0, x1, y1), the MCUs that are wanted. Rows from y1 on are not read.
         kinds: int64 [3, 2]: the pixels of a block of each component, on each axis (x, y): 0 to 3
             stand for 1, 2, 4, 8.
         last: int64 [3], the last coefficient of each component that has an effect.
+        use: _ALL: all codes are read. _NOTE: they are, and the entry points are written. _ENTER:
+            only the codes behind the entry points of the wanted MCUs are read.
+        positions, values_before: See `EntryPoints`. Not read for _ALL.
         planes: float32 [3, H, W], a buffer for the components of a row of MCUs.
         pixels: uint8 [H, W, 3], the output.
         flat: The memory of `planes`.
@@ -130,8 +175,32 @@ def _scan(  # type: ignore[no-untyped-def]
     count: Any = 0
     padded = 0
     until_restart, number = restart, 0
-    for row in range(min(down, mcus[3])):
-        for column in range(across):
+    first_row, first, stop = 0, 0, across
+    if use == _ENTER:
+        first_row, first, stop = mcus[1], mcus[0] // STEP * STEP, mcus[2]
+    per_row = (across + STEP - 1) // STEP
+    for row in range(first_row, min(down, mcus[3])):
+        if use == _ENTER:
+            entry = row * per_row + first // STEP
+            at = frame[4] + (positions[entry] >> 3)
+            at, bits, count, padded = fill(data, end, at, np.uint64(0), 0, 0)
+            bits <<= positions[entry] & 7
+            count -= positions[entry] & 7
+            for c in range(components):
+                predicted[c] = values_before[entry, c]
+            if restart:
+                passed = row * across + first
+                begun = passed % restart
+                # At the first MCU behind a restart marker, the marker is still to be read.
+                is_before = begun == 0 and passed > 0
+                until_restart = 0 if is_before else restart - begun
+                number = (passed // restart - is_before) & 7
+        for column in range(first, stop):
+            if use == _NOTE and column % STEP == 0:
+                entry = row * per_row + column // STEP
+                positions[entry] = _position(data, at, count - padded) - 8 * frame[4]
+                for c in range(components):
+                    values_before[entry, c] = predicted[c]
             if restart and until_restart == 0:
                 if padded > count or count - padded >= 8 or at + 2 > end:
                     return False
@@ -158,7 +227,7 @@ def _scan(  # type: ignore[no-untyped-def]
                         count -= code & 255
                         size = code >> 8
                         if size:
-                            predicted[c] += _signed(bits, size)
+                            predicted[c] += signed(bits, size)
                             bits <<= size
                             count -= size
                         k = 1
@@ -167,9 +236,9 @@ def _scan(  # type: ignore[no-untyped-def]
                             table = parts[c, 2]
                             value = np.float32(predicted[c]) * quantization[table, 0]
                             add_frequency(block, 0, value, kinds[c, 0])
-                            k, at, bits, count, padded = _read_block(
-                                data, end, at, bits, count, padded, ac, codes, limits, offsets,
-                                values, last[c], quantization, table, kinds[c, 0], block,
+                            k, at, bits, count, padded = read_block(
+                                data, end, at, bits, count, padded, ac, wholes, codes, limits,
+                                offsets, values, last[c], quantization, table, kinds[c, 0], block,
                             )  # fmt: skip
                             if k == 0:
                                 return False
@@ -177,7 +246,7 @@ def _scan(  # type: ignore[no-untyped-def]
                             top = c * rows + (y << kinds[c, 1])
                             finish_block(block, kinds[c, 1], flat, top * stride + left, stride)
                         if k < 64:
-                            at, bits, count, padded = _skip(
+                            at, bits, count, padded = skip(
                                 data, end, at, bits, count, padded, ac, skips, codes, limits,
                                 offsets, values, k,
                             )  # fmt: skip
@@ -188,86 +257,25 @@ def _scan(  # type: ignore[no-untyped-def]
         if row >= mcus[1] and mcus[0] < mcus[2]:
             top = (row - mcus[1]) * rows
             to_rgb(planes, components, pixels[top : top + rows])
-    if mcus[3] < down:
+    if mcus[3] < down or use == _ENTER:
         return True
     if count - padded >= 8 or at + 2 > end:
         return False
     return data[at] == 0xFF and data[at + 1] == 0xD9
 
 
-@kernel(_nrt=False, forceinline=True)
-def _signed(bits, size):  # type: ignore[no-untyped-def]
-    """The value of a coefficient: `size` bits from 1 on, as T.81 codes them."""
-    value = np.int64(bits >> np.uint64(64 - size))
-    return value if value >> (size - 1) else value - (1 << size) + 1
+@kernel(_nrt=False)
+def _position(data, at, count):  # type: ignore[no-untyped-def]
+    """The position in the stream, in bits, of the next bit in a buffer.
 
-
-@kernel(_nrt=False, forceinline=True)
-def _skip(  # type: ignore[no-untyped-def]
-    data, end, at, bits, count, padded, ac, skips, codes, limits, offsets, values, k
-):
-    """Skip the coefficients of a block from the k-th on. Returns at = 0 for an impossible code."""
-    while k < 64:
-        if count < 32:
-            at, bits, count, padded = fill(data, end, at, bits, count, padded)
-        found = np.int64(skips[ac - np.uint64(4), bits >> _SHIFT])
-        passed = (found >> 8) & 255
-        if found and k + passed <= 64 - (found >> 16):
-            bits <<= found & 255
-            count -= found & 255
-            if found >> 16:
-                break
-            k += passed
-            continue
-        code = np.int64(codes[ac, bits >> _SHIFT])
-        if code == 0:
-            code = long_code(bits, ac, limits, offsets, values)
-        length, symbol = code & 255, code >> 8
-        run, size = symbol >> 4, symbol & 15
-        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
-            return 0, bits, count, padded
-        bits <<= length + size
-        count -= length + size
-        if symbol == 0:
-            break
-        k += run + 1
-        if k > 64:
-            return 0, bits, count, padded
-    return at, bits, count, padded
-
-
-@kernel(_nrt=False, forceinline=True)
-def _read_block(  # type: ignore[no-untyped-def]
-    data, end, at, bits, count, padded, ac, codes, limits, offsets, values, last,
-    quantization, table, outputs, block,
-):  # fmt: skip
-    """Add the AC coefficients of a block up to the last one that is needed.
-
-    Returns:
-        (k, at, bits, count, padded). k is the next coefficient; 64: the block ended; 0: a code is
-        impossible.
+    Args:
+        data: The stream, uint8 [bytes].
+        at: The position of the byte behind the buffer.
+        count: The number of bits in the buffer.
     """
-    k: Any = 1
-    while k <= last:
-        if count < 32:
-            at, bits, count, padded = fill(data, end, at, bits, count, padded)
-        code = np.int64(codes[ac, bits >> _SHIFT])
-        if code == 0:
-            code = long_code(bits, ac, limits, offsets, values)
-        length, symbol = code & 255, code >> 8
-        run, size = symbol >> 4, symbol & 15
-        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
-            return 0, at, bits, count, padded
-        bits <<= length
-        count -= length
-        if symbol == 0:
-            return 64, at, bits, count, padded
-        k += run + 1
-        if k > 64:
-            return 0, at, bits, count, padded
-        if size:
-            value = np.float32(_signed(bits, size)) * quantization[table, k - 1]
-            add_frequency(block, k - 1, value, outputs)
-            bits <<= size
-            count -= size
-    return k, at, bits, count, padded
+    num = (max(count, 0) + 7) >> 3
+    for _ in range(num):
+        at -= 1
+        if data[at] == 0 and data[at - 1] == 0xFF:  # the 0 only marks the 0xFF as data
+            at -= 1
+    return 8 * at + 8 * num - max(count, 0)

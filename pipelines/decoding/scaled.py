@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.decoding.jpeg_entries import read_entries
 from slipform.pipelines.decoding.jpeg_file import read_header
 from slipform.pipelines.decoding.jpeg_layout import read_layout
 from slipform.pipelines.decoding.jpeg_scan import decode_region
@@ -40,7 +41,10 @@ class Reduced(NamedTuple):
 
 
 def decode_scaled(
-    jpeg: npt.NDArray[np.uint8], scale: int, region: tuple[int, int, int, int]
+    jpeg: npt.NDArray[np.uint8],
+    scale: int,
+    region: tuple[int, int, int, int],
+    behind: npt.NDArray[np.uint8] | None = None,
 ) -> Reduced | None:
     """Decode a region of a JPEG at a fraction of its size.
 
@@ -48,6 +52,8 @@ def decode_scaled(
         jpeg: The stream, uint8 [bytes].
         scale: One of SCALES.
         region: (x0, y0, x1, y1) in pixels of the image, not empty.
+        behind: What follows the JPEG in its file: its entry points, or anything else. None: it has
+            no entry points.
 
     Returns:
         The region, or a larger part. None if the stream is damaged or truncated, is smaller than
@@ -66,7 +72,8 @@ def decode_scaled(
     layout = read_layout(jpeg)
     if layout is None or layout.outputs(scale).max() > 8:
         return _decode_whole(jpeg, scale, header.width, header.height)
-    found = decode_region(jpeg, layout, region, scale)
+    entries = None if behind is None else read_entries(behind, len(jpeg), layout)
+    found = decode_region(jpeg, layout, region, scale, entries)
     return None if found is None else Reduced(*found)
 
 

@@ -100,7 +100,9 @@ class CoreReader:
             scales = decode_scales(plan, stored.heights, stored.widths)[at]
         nothing = beton.data[:0]  # which is no JPEG
         jpegs = [nothing if k in damaged else beton.bytes_of(indices[k]) for k in at.tolist()]
-        decoded = self._decoder.decode(jpegs, regions[at], scales)
+        decoded = self._decoder.decode(
+            jpegs, regions[at], scales, lambda k: beton.behind(indices[at[k]])
+        )
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
             return replace(decoded, bad=bad)

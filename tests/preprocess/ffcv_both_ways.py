@@ -1,9 +1,9 @@
 """test_ffcv.py runs this in a separate process: importing ffcv takes seconds, and its loader may
 hang.
 
-In: a folder with ours/train.beton, raw.beton, several.beton, shard1.beton, shard2.beton. Out: the
-samples that stock ffcv reads from them, as .npy; and stock-jpg.beton and stock-raw.beton, written
-by its DatasetWriter.
+In: a folder with ours/train.beton, large.beton, raw.beton, several.beton, shard1.beton and
+shard2.beton. Out: the samples that stock ffcv reads from them, as .npy; and stock-jpg.beton and
+stock-raw.beton, written by its DatasetWriter.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
     theirs = types.get_metadata_type([RGBImageField(), IntField()])
     assert [theirs.fields[n][1] for n in theirs.names] == [ours.fields[n][1] for n in ours.names]
     assert theirs.itemsize == ours.itemsize
-    for name in ("train", "raw", "several", "shard1", "shard2"):
+    for name in ("train", "large", "raw", "several", "shard1", "shard2"):
         reader = Reader(str(FOLDER / "ours" / f"{name}.beton"))
         assert reader.field_names == ["image", "label"]
         np.save(FOLDER / f"{name}-metadata.npy", reader.metadata.view(ours))
@@ -76,7 +76,7 @@ def main() -> None:
             load(
                 name,
                 SimpleRGBImageDecoder()
-                if name != "train"
+                if name not in ("train", "large")
                 else CenterCropRGBImageDecoder((32, 32), 1.0),
                 os_cache,
             )

@@ -18,9 +18,11 @@ from PIL import Image
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
-from slipform.preprocess.source import Arrays, SampleSource
+from slipform.preprocess.source import Arrays, Generated, SampleSource
+from tests.pipelines import folders
 from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.skipif(
@@ -35,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     (folder / "ours").mkdir()
     shutil.copy(shapes / "train.beton", folder / "ours/train.beton")
     shutil.copy(shapes_raw / "train.beton", folder / "ours/raw.beton")
+    shutil.copy(_large(folder) / "train.beton", folder / "ours/large.beton")
     several = dataset_of(folder / "labels", "multi")  # its label table is not ffcv's matter
     shutil.copy(several / "train.beton", folder / "ours/several.beton")
     _write_shards(shapes_raw, folder)
@@ -50,6 +53,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     return folder
 
 
+def _large(folder: Path) -> Path:
+    """JPEGs above a megapixel, behind which prep stores entry points."""
+    ramp = np.add.outer(np.arange(1000), np.arange(1200))[..., None] / np.array([9, 11, 13])
+    files = [folders.jpeg((ramp + 20 * k).astype(np.uint8), 80) for k in range(5)]
+    samples = Generated(files.__getitem__, np.arange(5) % 2, "made")
+    build_dataset(SampleSource("made", ["a", "b"], {"train": samples}, ""), folder / "large")
+    assert Beton(folder / "large/train.beton").behind(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
+    return folder / "large"
+
+
 def _write_shards(whole: Path, folder: Path) -> None:
     """The raw images of `whole`, in two shards of each split."""
     beton = Beton(whole / "train.beton")
@@ -62,7 +75,7 @@ def _write_shards(whole: Path, folder: Path) -> None:
         os.rename(folder / "shards" / shard.file("train"), folder / f"ours/shard{number}.beton")
 
 
-@pytest.mark.parametrize("name", ["train", "raw", "several", "shard1", "shard2"])
+@pytest.mark.parametrize("name", ["train", "large", "raw", "several", "shard1", "shard2"])
 def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     metadata, table = (
@@ -88,11 +101,12 @@ def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: s
     np.testing.assert_array_equal(np.load(folder / f"{name}-{os_cache}-labels.npy"), ours.labels)
 
 
+@pytest.mark.parametrize("name", ["train", "large"])
 @pytest.mark.parametrize("os_cache", [True, False])
-def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool) -> None:
-    ours = Beton(folder / "ours/train.beton")
-    images = np.load(folder / f"train-{os_cache}-images.npy")
-    np.testing.assert_array_equal(np.load(folder / f"train-{os_cache}-labels.npy"), ours.labels)
+def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool, name: str) -> None:
+    ours = Beton(folder / f"ours/{name}.beton")
+    images = np.load(folder / f"{name}-{os_cache}-images.npy")
+    np.testing.assert_array_equal(np.load(folder / f"{name}-{os_cache}-labels.npy"), ours.labels)
     for index in range(len(ours)):
         pixels = np.asarray(Image.open(io.BytesIO(ours.bytes_of(index).tobytes())).convert("RGB"))
         side = min(pixels.shape[:2])

@@ -25,22 +25,24 @@ from slipform.pipelines.beton_format import HEADER, JPG, RAW
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.build import build_dataset
-from slipform.preprocess.encode import Chunk, Encoding
+from slipform.preprocess.chunk import Chunk
+from slipform.preprocess.encode import Encoding
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
 from tests.open_files import open_files
 
 
-def chunk(parts: list[bytes]) -> Chunk:
+def chunk(parts: list[bytes], behind: bytes = b"") -> Chunk:
     num = len(parts)
     crc32 = [zlib.crc32(part) for part in parts]
     sizes = [len(part) for part in parts]
     return Chunk(
-        b"".join(parts),
+        b"".join(part + behind for part in parts),
         np.zeros(num, np.int64),
         [""] * num,
         sizes,
+        [len(behind)] * num,
         crc32,
         [9] * num,
         [7] * num,
@@ -75,6 +77,27 @@ def test_no_sample_crosses_a_page_and_chunks_do_not_matter(tmp_path: Path, cut: 
     for index in range(len(beton)):
         beton.check_crc32(index)
     assert content == _whole(tmp_path, parts)
+
+
+def test_bytes_behind_samples_belong_to_no_sample(tmp_path: Path) -> None:
+    """They are in the page of the sample, so readers find the samples as before."""
+    generator = np.random.default_rng(1)
+    parts = [generator.bytes(int(size)) for size in generator.integers(1, 3_000_000, 12)]
+    parts[7] = generator.bytes(PAGE_SIZE - 500)  # with what follows it is larger than a page
+    behind = generator.bytes(1000)
+    writer = BetonWriter(tmp_path / "a.beton", len(parts))
+    for start in range(0, len(parts), 5):
+        writer.append(chunk(parts[start : start + 5], behind))
+    writer.finish(1)
+    writer.seal()
+    beton = Beton(tmp_path / "a.beton")
+    page = 2 * PAGE_SIZE
+    for index, part in enumerate(parts):
+        assert bytes(beton.bytes_of(index)) == part
+        found = beton.behind(index)
+        assert found is not None
+        assert bytes(found[:1000]) == behind
+        assert beton.offsets[index] // page == (beton.offsets[index] + len(part) + 999) // page
 
 
 def _whole(folder: Path, parts: list[bytes]) -> bytes:

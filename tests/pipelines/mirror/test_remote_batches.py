@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slipform.pipelines.beton import Beton
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import SampleError, StorageError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.mirror import ranges
 from slipform.pipelines.mirror.cache import used_bytes
+from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.sample_names import read_names
 from slipform.pipelines.samples import open_samples
+from slipform.preprocess.build import build_dataset
+from slipform.preprocess.source import Generated, SampleSource
 from tests.object_server import Proxy
+from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU, open_loader
 from tests.pipelines.mirror.older import without_checksums
 from tests.pipelines.mirror.stored import (
@@ -39,6 +44,20 @@ def test_two_epochs_are_equal(
 ) -> None:
     local = request.getfixturevalue(encoding)
     assert_same_batches(local, upload(local, object_store.new_folder()), executor)
+
+
+def test_large_jpegs_are_equal(object_store: Proxy, tmp_path: Path) -> None:
+    """Their entry points are read from a local folder alone."""
+    image = folders.noise(1000, 1200)
+    files = [folders.jpeg(np.roll(image, 70 * k, axis=1), 70) for k in range(6)]
+    samples = Generated(files.__getitem__, np.arange(6) % 2, "made")
+    local = tmp_path / "large"
+    build_dataset(SampleSource("made", ["a", "b"], {"train": samples}, ""), local)
+    assert Beton(local / "train.beton").behind(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
+    augment = Augmentation(image_size=64, crop="random_resized")
+    assert_same_batches(
+        local, upload(local, object_store.new_folder()), augment=augment, batch_size=3
+    )
 
 
 @pytest.mark.parametrize(
