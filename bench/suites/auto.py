@@ -1,7 +1,8 @@
 """Compare what "auto" chooses for the steps of a net with every fixed choice.
 
 In: datasets, nets, batch sizes. Out: a row for each net: the speed of its training step with each
-precision and memory format, and the speed of the choice of "auto" as a share of the fastest.
+precision and memory format, compiled and not, and the speed of the choice of "auto" as a share of
+the fastest.
 
 "auto" decides as it does before a long run, without the machine's profile. After that, the real
 steps of all choices are measured in turns, in the same process.
@@ -38,13 +39,18 @@ __all__ = ["LAYOUT", "command", "measure"]
 _RATE = "_images_per_second"
 LAYOUT = Layout(
     title='The choice of "auto" for the training step',
-    about='Precision and memory format: "auto" measures a few steps before a run and chooses. Its'
-    " share is its speed divided by that of the fastest choice, in the same rounds.",
+    about='Precision, memory format, torch.compile: "auto" measures a few steps before a run and'
+    " chooses. Its share is its speed divided by that of the fastest choice, in the same rounds.",
     rank=4,
     columns=(
         "auto_of_fastest_ratio",
         "decision_seconds",
-        *(f"{one}_{layout}{_RATE}" for one in ("fp32", "bf16") for layout in ("last", "first")),
+        *(
+            f"{one}_{layout}{compiled}{_RATE}"
+            for compiled in ("", "_compiled")
+            for one in ("fp32", "bf16")
+            for layout in ("last", "first")
+        ),
     ),
 )
 
@@ -64,6 +70,12 @@ LAYOUT = Layout(
     help="Nets. [default: alexnet,resnet18,vgg16; small images: tiny,cnn,fast]",
 )
 @click.option("--batch-sizes", default="16", show_default=True, help="Images in a batch.")
+@click.option(
+    "--compiled/--not-compiled",
+    default=True,
+    help="Also measure compiled steps, which takes a minute more for each net. [default:"
+    " --compiled]",
+)
 @device_option
 @quick_option
 @out_option
@@ -71,6 +83,7 @@ def command(
     folders: tuple[Path, ...],
     models: str | None,
     batch_sizes: str,
+    compiled: bool,
     device: str,
     quick: bool,
     out: Path | None,
@@ -114,7 +127,7 @@ def command(
         }
         try:
             settings, figures = isolated(
-                measure, point, *((3, 0.2, 6.0) if quick else (9, 1.0, 30.0))
+                measure, point, *((3, 0.2, 6.0) if quick else (9, 1.0, 30.0)), compiled
             )
         except CallFailed as failure:
             say(f"  {failure.status}: {failure.note}")
@@ -127,7 +140,7 @@ def command(
 
 
 def measure(
-    point: Point, rounds: int, seconds: float, auto_seconds: float
+    point: Point, rounds: int, seconds: float, auto_seconds: float, compiled: bool
 ) -> tuple[Settings, dict[str, Estimate]]:
     """Let "auto" decide, and measure all choices in turns, in this process.
 
@@ -136,6 +149,7 @@ def measure(
         rounds: Rounds of all choices.
         seconds: About the time of a choice in a round; one step at least.
         auto_seconds: The setting train.auto_seconds, for the decision.
+        compiled: Whether steps are measured compiled and not. False: as "auto" chose.
 
     Returns:
         The choice of "auto" and the fastest one; the share of the fastest, the seconds of the
@@ -161,9 +175,9 @@ def measure(
         dtype="float32",
     )
     with join(point.device) as process:
-        config = run_config(replace(point, compile=found.compile), work)
+        config = run_config(point if compiled else replace(point, compile=found.compile), work)
         set_up(config.train, process.device)
-        choices = variants(config.train, process.device, compile_too=False)
+        choices = variants(config.train, process.device, compile_too=compiled)
         rates: dict[Variant, list[float]] = {one: [] for one in choices}
         with Trial(config, manifest, process) as trial:
             steps = {}
@@ -182,5 +196,6 @@ def measure(
     }
     for one in choices:
         layout = "last" if one.channels_last else "first"
-        figures[f"{one.precision}_{layout}{_RATE}"] = estimate(rates[one])
+        ending = "_compiled" if one.compile == "on" else ""
+        figures[f"{one.precision}_{layout}{ending}{_RATE}"] = estimate(rates[one])
     return {"auto": str(chosen), "fastest": str(fastest)}, figures

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.decoding.jpeg_codes import WINDOW, build_codes, build_skips
 from slipform.pipelines.decoding.jpeg_entries import (
     LARGE_PIXELS,
     STEP,
@@ -204,46 +203,3 @@ def test_entry_points_to_fill_in_fit_the_image() -> None:
     for options in KINDS.values():
         stream, layout = _wide(**options)
         assert len(make_entries(layout).positions) == len(_found(stream).positions)
-
-
-def _skipped(window: int, codes: npt.NDArray[np.uint16]) -> tuple[int, int, bool]:
-    """Bits, coefficients and whether the block ends, symbol by symbol."""
-    bits, passed = f"{window:0{WINDOW}b}", 0
-    used = 0
-    while used < WINDOW:
-        code = int(codes[int(bits[used:].ljust(WINDOW, "0"), 2)])
-        length, symbol = code & 255, code >> 8
-        run, size = symbol >> 4, symbol & 15
-        if not code or used + length > WINDOW or size > 10 or (size == 0 and 0 < run < 15):
-            break
-        if symbol == 0:
-            return used + length, passed, True
-        if passed + run + 1 > 63:
-            break
-        used, passed = used + length + size, passed + run + 1
-    return used, passed, False
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_table_of_skips(seed: int) -> None:
-    """Of random codes. Some have short codes for long runs of zeros, more than a block has."""
-    generator = np.random.default_rng(seed)
-    counts, values = np.zeros(17, np.uint8), np.zeros(256, np.uint8)
-    room = 1 << 16
-    for length in range(1, 17):
-        room_here = room >> (16 - length)
-        counts[length] = generator.integers(0, min(room_here, 12)) if room_here > 1 else 0
-        room -= int(counts[length]) << (16 - length)
-    if seed == 0:
-        counts[1], counts[2:] = 1, 0
-    values[:] = generator.integers(0, 256, 256)
-    values[0] = 0xF0
-    codes = np.zeros(1 << WINDOW, np.uint16)
-    limits, offsets = np.zeros(17, np.int32), np.zeros(17, np.int32)
-    assert build_codes(counts, values, codes, limits, offsets)
-    skips = np.zeros(1 << WINDOW, np.uint16)
-    build_skips(codes, skips)
-    for window in range(1 << WINDOW):
-        found = int(skips[window])
-        ours = found & 31, (found >> 5) & 63, bool(found >> 11)
-        assert ours == _skipped(window, codes), window
