@@ -68,7 +68,7 @@ class Loader(HasPosition):
             consecutive samples that stay near each other in the order (see `EpochOrder`).
         reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
             overwritten after the next batch was asked for, which is faster.
-        decode_scale: "auto": `host` decodes JPEGs of a megapixel or more at 1/2, 1/4 or 1/8 of
+        decode_scale: "auto": `host` decodes JPEGs of 512 x 512 pixels or more at 1/2, 1/4 or 1/8 of
             their size if the crop then is still 1.25 times larger than the output. The pixels
             differ from those of a full decode by about 1 of 255. "off": never.
         decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder. CUDA ("dali") or

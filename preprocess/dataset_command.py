@@ -99,7 +99,7 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
             is_flag=True,
             help=(
                 "Do not check the content of JPEGs that are stored unchanged. This is quicker, but"
-                " regions of JPEGs above a megapixel take longer to read. Mean and std are"
+                " regions of JPEGs of 512x512 pixels or more take longer to read. Mean and std are"
                 " estimated from about 128 images instead of 384."
             ),
         ),

@@ -29,7 +29,7 @@ __all__ = ["LARGE_PIXELS", "STEP", "EntryPoints", "make_entries", "read_entries"
 # MCUs from one entry point to the next. With 16, the entry points take twice the space, and regions
 # of photos of 1920 x 1440 and 4000 x 3000 pixels take about as long.
 STEP = 32
-LARGE_PIXELS = 1 << 20  # a reduced decode of smaller images saves little time
+LARGE_PIXELS = 1 << 18  # a reduced decode of smaller images saves little time
 _MAGIC = b"SFENTRY1"
 _HEADER = np.dtype([("magic", "S8"), ("crc32", "<u4"), ("jpeg_bytes", "<u4"), ("count", "<u4")])
 _CHECKED = 12  # where the checked bytes begin

@@ -122,7 +122,7 @@ def decode_scales(plan: Plan, heights: Int32, widths: Int32) -> Int32:
         widths: int32 [N], widths of the stored images in pixels.
 
     Returns:
-        int32 [N] of 1, 2, 4, 8. It is 1 for images below one megapixel, and for samples that are
+        int32 [N] of 1, 2, 4, 8. It is 1 for images below LARGE_PIXELS, and for samples that are
         not axis-aligned.
     """
     scales = np.ones(len(plan), np.int32)

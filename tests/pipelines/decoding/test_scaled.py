@@ -112,7 +112,7 @@ def test_the_scale_leaves_more_than_a_pixel_to_the_filter() -> None:
 
 def test_small_images_and_warps_are_decoded_in_full() -> None:
     plan = _plan(50, 40)
-    small = np.full(50, 800, np.int32)
+    small = np.full(50, 500, np.int32)
     assert (decode_scales(plan, small, small) == 1).all()
     turned = _plan(50, 40, rotation=30.0)
     sides = np.full(50, HEIGHT, np.int32), np.full(50, WIDTH, np.int32)
