@@ -128,9 +128,10 @@ QUANTITIES: dict[str, Quantity] = {
     "end_to_end_images_per_second": _rate("(c) end to end, images/s"),
     "torch_images_per_second": _rate("fed by torch DataLoader, images/s"),
     **{
-        f"{precision}_{layout}_images_per_second": _rate(
-            f"{precision}, channels {layout}, images/s"
+        f"{precision}_{layout}{name}_images_per_second": _rate(
+            f"{precision}, channels {layout}{compiled}, images/s"
         )
+        for name, compiled in (("", ""), ("_compiled", ", compiled"))
         for precision in ("fp32", "bf16")
         for layout in ("last", "first")
     },
