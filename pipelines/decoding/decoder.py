@@ -99,9 +99,9 @@ class Decoder:
         found = {}
         wanted = [] if scales is None else scales.tolist()
         for i, scale in enumerate(wanted):
-            x0, y0, x1, y1 = regions[i].tolist()
             if scale == 1:
                 continue
+            x0, y0, x1, y1 = regions[i].tolist()
             reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1), behind(i))
             if reduced is not None:
                 found[i] = reduced

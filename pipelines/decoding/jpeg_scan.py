@@ -37,7 +37,7 @@ _SHIFT = np.uint64(64 - WINDOW)
 _NOWHERE, _NO_OUTPUTS = np.array([0, 0, 0, 1 << 30]), np.zeros((3, 2), np.int64)
 _NONE_NEEDED, _NO_PLANES = np.zeros(3, np.int64), np.zeros((3, 0, 0), np.float32)
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
-_NO_ENTRIES = EntryPoints(np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+_NO_ENTRIES = np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
 _ALL, _NOTE, _ENTER = range(3)  # what `_scan` does with entry points
 
 
@@ -75,9 +75,9 @@ def decode_region(
     planes = np.zeros((3, side_y // scale, (x1 - x0) * side_x // scale + 8), np.float32)
     mcus, outputs = np.array([x0, y0, x1, y1]), layout.outputs(scale)
     kinds = np.log2(outputs).astype(np.int64)
-    use, entries = (_ALL, _NO_ENTRIES) if entries is None else (_ENTER, entries)
+    use, found = (_ALL, _NO_ENTRIES) if entries is None else (_ENTER, entries)
     sound = _read_scan(
-        jpeg, *layout, mcus, kinds, last_needed(outputs), use, *entries, planes, pixels
+        jpeg, *layout, mcus, kinds, last_needed(outputs), use, STEP, *found, planes, pixels
     )
     return (pixels, (x0 * side_x, y0 * side_y)) if sound else None
 
@@ -122,11 +122,15 @@ def _stream(jpeg: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _read_all(
-    stream: npt.NDArray[np.uint8], layout: Layout, use: int, entries: EntryPoints
+    stream: npt.NDArray[np.uint8],
+    layout: Layout,
+    use: int,
+    entries: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
 ) -> bool:
     return _read_scan(
-        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, use, *entries, _NO_PLANES, _NO_PIXELS
-    )
+        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, use, STEP, *entries, _NO_PLANES,
+        _NO_PIXELS,
+    )  # fmt: skip
 
 
 def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
@@ -139,7 +143,7 @@ def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
 @kernel(_nrt=False)
 def _scan(  # type: ignore[no-untyped-def]
     data, frame, parts, quantization, values, codes, limits, offsets, wholes, skips,
-    mcus, kinds, last, use, positions, values_before, planes, pixels, flat, block, predicted,
+    mcus, kinds, last, use, step, positions, values_before, planes, pixels, flat, block, predicted,
 ):  # fmt: skip
     """Read the codes of a scan, and make the pixels of some MCUs.
 
@@ -152,6 +156,7 @@ def _scan(  # type: ignore[no-untyped-def]
         last: int64 [3], the last coefficient of each component that has an effect.
         use: _ALL: all codes are read. _NOTE: they are, and the entry points are written. _ENTER:
             only the codes behind the entry points of the wanted MCUs are read.
+        step: MCUs from one entry point to the next.
         positions, values_before: See `EntryPoints`. Not read for _ALL.
         planes: float32 [3, H, W], a buffer for the components of a row of MCUs.
         pixels: uint8 [H, W, 3], the output.
@@ -177,11 +182,11 @@ def _scan(  # type: ignore[no-untyped-def]
     until_restart, number = restart, 0
     first_row, first, stop = 0, 0, across
     if use == _ENTER:
-        first_row, first, stop = mcus[1], mcus[0] // STEP * STEP, mcus[2]
-    per_row = (across + STEP - 1) // STEP
+        first_row, first, stop = mcus[1], mcus[0] // step * step, mcus[2]
+    per_row = (across + step - 1) // step
     for row in range(first_row, min(down, mcus[3])):
         if use == _ENTER:
-            entry = row * per_row + first // STEP
+            entry = row * per_row + first // step
             at = frame[4] + (positions[entry] >> 3)
             at, bits, count, padded = fill(data, end, at, np.uint64(0), 0, 0)
             bits <<= positions[entry] & 7
@@ -196,8 +201,8 @@ def _scan(  # type: ignore[no-untyped-def]
                 until_restart = 0 if is_before else restart - begun
                 number = (passed // restart - is_before) & 7
         for column in range(first, stop):
-            if use == _NOTE and column % STEP == 0:
-                entry = row * per_row + column // STEP
+            if use == _NOTE and column % step == 0:
+                entry = row * per_row + column // step
                 positions[entry] = _position(data, at, count - padded) - 8 * frame[4]
                 for c in range(components):
                     values_before[entry, c] = predicted[c]
