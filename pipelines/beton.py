@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.beton_index import BetonIndex, read_index
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
@@ -57,8 +58,7 @@ class Beton:
         offsets, sizes: int64 [N], where the bytes of each image are in `data`, in bytes.
         addresses: int64 [N], where the bytes of each image are in memory.
         identity: Device, inode, size and time of the last change of each file that was opened.
-        stays: Whether all bytes are on this machine. Otherwise (`mirror.beton`) `addresses` and
-            `data` have only the bytes of samples that are held.
+        stays: Whether all bytes are on this machine, or (`mirror.beton`) those of held samples.
 
     Raises:
         DatasetError: A file does not exist, is truncated, or is not a beton.
@@ -140,7 +140,7 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
-    def behind(self, index: int) -> npt.NDArray[np.uint8] | None:
+    def bytes_after(self, index: int) -> npt.NDArray[np.uint8] | None:
         """What follows a sample: the entry points of a large JPEG (`jpeg_entries`), or other bytes.
 
         Args:
@@ -154,8 +154,7 @@ class Beton:
     def release_pages(self) -> None:
         """Remove the mapped pages from this process. They stay in the page cache.
 
-        The resident memory of a process otherwise grows with every page that it reads. Views stay
-        valid.
+        The resident memory otherwise grows with every page that is read. Views stay valid.
         """
         self._files.release_pages()
 
@@ -178,6 +177,7 @@ class Beton:
         Returns:
             uint8 [H, W, 3] RGB, a view.
         """
+        assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
     def file_numbers(self, indices: _Int64) -> list[int]:
@@ -297,4 +297,4 @@ class Beton:
 
     def resident_bytes(self) -> int:
         """The bytes of all images when they are decoded to uint8 RGB."""
-        return int((self.heights.astype(np.int64) * self.widths * 3).sum())
+        return 3 * int((self.heights.astype(np.int64) * self.widths).sum())

@@ -42,7 +42,7 @@ class Chunk:
         labels: int64 [N].
         names: Names of the samples, see `Samples.name`.
         sizes: Bytes of each sample.
-        entries: Bytes of the entry points behind each sample, see `jpeg_entries`.
+        entries: Bytes of the entry points after each sample, see `jpeg_entries`.
         crc32: CRC-32 of each sample.
         widths, heights: Sizes of the images in pixels.
         modes: JPG or RAW.

@@ -81,7 +81,7 @@ class Decoder:
         jpegs: list[npt.NDArray[np.uint8]],
         regions: Int32,
         scales: Int32 | None = None,
-        behind: Callable[[int], npt.NDArray[np.uint8] | None] = lambda _: None,
+        after: Callable[[int], npt.NDArray[np.uint8] | None] = lambda _: None,
     ) -> Pixels:
         """Decode regions of JPEGs, or whole JPEGs at a fraction of their size.
 
@@ -90,7 +90,7 @@ class Decoder:
             regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
             scales: int32 [N]. 2, 4 or 8: decode the region, or more of the image, at 1/2, 1/4 or
                 1/8 of its size, if possible. 1: decode the region. None: all 1.
-            behind: For the position of a JPEG in `jpegs`, `Beton.behind` of it.
+            after: For the position of a JPEG in `jpegs`: `Beton.bytes_after` of it.
 
         Returns:
             The pixels, with the scales that were used. An undecodable image is black, and `bad`
@@ -102,7 +102,7 @@ class Decoder:
             if scale == 1:
                 continue
             x0, y0, x1, y1 = regions[i].tolist()
-            reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1), behind(i))
+            reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1), after(i))
             if reduced is not None:
                 found[i] = reduced
         if not found:

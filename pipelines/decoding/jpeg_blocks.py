@@ -1,7 +1,7 @@
 """The AC coefficients of a JPEG block: read, or skipped. Compiled by numba.
 
-In: the bytes of a scan and its buffer of bits, at a block behind its DC coefficient. Out: the
-position behind the coefficients, and the pixels of those that are needed.
+In: the bytes of a scan and its buffer of bits, at a block after its DC coefficient. Out: the
+position after the coefficients, and the pixels of those that are needed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,21 @@ def signed(bits, size):  # type: ignore[no-untyped-def]
     """
     value = np.int64(bits >> np.uint64(64 - size))
     return value if value >> (size - 1) else value - (1 << size) + 1
+
+
+@kernel(_nrt=False, forceinline=True)
+def _symbol(bits, ac, codes, limits, offsets, values):  # type: ignore[no-untyped-def]
+    """The length of the next code, the zeros before the coefficient, and the bits of its value.
+
+    The length is 0 if the code is impossible. Both others are 0 at the end of a block.
+    """
+    code = np.int64(codes[ac, bits >> _SHIFT])
+    if code == 0:
+        code = long_code(bits, ac, limits, offsets, values)
+    length, run, size = code & 255, code >> 12, (code >> 8) & 15
+    if size > 10 or (size == 0 and 0 < run < 15):
+        length = np.int64(0)
+    return length, run, size
 
 
 @kernel(_nrt=False, forceinline=True)
@@ -61,16 +76,12 @@ def skip(  # type: ignore[no-untyped-def]
                 break
             k += passed
             continue
-        code = np.int64(codes[ac, bits >> _SHIFT])
-        if code == 0:
-            code = long_code(bits, ac, limits, offsets, values)
-        length, symbol = code & 255, code >> 8
-        run, size = symbol >> 4, symbol & 15
-        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
+        length, run, size = _symbol(bits, ac, codes, limits, offsets, values)
+        if length == 0:
             return 0, bits, count, padded
         bits <<= length + size
         count -= length + size
-        if symbol == 0:
+        if run == 0 and size == 0:
             break
         k += run + 1
         if k > 64:
@@ -80,7 +91,7 @@ def skip(  # type: ignore[no-untyped-def]
 
 @kernel(_nrt=False, forceinline=True)
 def read_block(  # type: ignore[no-untyped-def]
-    data, end, at, bits, count, padded, ac, wholes, codes, limits, offsets, values, last,
+    data, end, at, bits, count, padded, ac, coefficients, codes, limits, offsets, values, last,
     quantization, table, outputs, block,
 ):  # fmt: skip
     """Add the AC coefficients of a block up to the last one that is needed.
@@ -88,7 +99,7 @@ def read_block(  # type: ignore[no-untyped-def]
     Args:
         data, end, at, bits, count, padded: See `jpeg_codes.fill`.
         ac: The number of the set of codes, from 4 on, uint64.
-        wholes, codes, limits, offsets, values: See `jpeg_layout.Layout`.
+        coefficients, codes, limits, offsets, values: See `jpeg_layout.Layout`.
         last: The last coefficient that has an effect.
         quantization: See `jpeg_layout.Layout`.
         table: The number of the quantization table.
@@ -102,7 +113,7 @@ def read_block(  # type: ignore[no-untyped-def]
     while k <= last:
         if count < 32:
             at, bits, count, padded = fill(data, end, at, bits, count, padded)
-        found = np.int64(wholes[ac - np.uint64(4), bits >> _SHIFT])
+        found = np.int64(coefficients[ac - np.uint64(4), bits >> _SHIFT])
         if found:
             bits <<= found & 31
             count -= found & 31
@@ -112,16 +123,12 @@ def read_block(  # type: ignore[no-untyped-def]
             value = np.float32(found >> 9) * quantization[table, k - 1]
             add_frequency(block, k - 1, value, outputs)
             continue
-        code = np.int64(codes[ac, bits >> _SHIFT])
-        if code == 0:
-            code = long_code(bits, ac, limits, offsets, values)
-        length, symbol = code & 255, code >> 8
-        run, size = symbol >> 4, symbol & 15
-        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
+        length, run, size = _symbol(bits, ac, codes, limits, offsets, values)
+        if length == 0:
             return 0, at, bits, count, padded
         bits <<= length
         count -= length
-        if symbol == 0:
+        if run == 0 and size == 0:
             return 64, at, bits, count, padded
         k += run + 1
         if k > 64:

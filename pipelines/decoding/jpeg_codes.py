@@ -3,10 +3,10 @@
 In: the code lengths and symbols of a DHT segment, and the bytes of a scan. Out: symbols. Compiled
 by numba. The layout is that of ITU-T T.81, annexes C and F.
 
-A window is the next WINDOW bits. `codes` maps a window to the first symbol in it. `wholes` maps it
-to the first coefficient, if its value is in the window, too. `skips` maps it to the number of
-coefficients whose codes are in it. Several coefficients that are not needed can thus be skipped
-with one look-up. The bits of the last value may be behind the window.
+A window is the next WINDOW bits. `codes` maps a window to the first symbol in it. `coefficients`
+maps it to the first coefficient, if its value is in the window, too. `skips` maps it to the number
+of coefficients whose codes are in it. Several coefficients that are not needed can thus be skipped
+with one look-up. The bits of the last value may be after the window.
 
 No function reads beyond `end` or the tables, whatever the bytes are.
 """
@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["WINDOW", "build_codes", "build_skips", "build_wholes", "fill", "long_code"]
+__all__ = ["WINDOW", "build_codes", "build_coefficients", "build_skips", "fill", "long_code"]
 
 # With 13 bits, skipping takes 5 % less time, but the tables take four times as long to make. Images
 # with codes of their own need new ones.
@@ -137,12 +137,12 @@ def long_code(bits, table, limits, offsets, values):  # type: ignore[no-untyped-
 
 
 @kernel(_nrt=False)
-def build_wholes(codes, wholes):  # type: ignore[no-untyped-def]
+def build_coefficients(codes, coefficients):  # type: ignore[no-untyped-def]
     """Make the table of the coefficients that are whole in a window.
 
     Args:
         codes: See `build_codes`, of AC coefficients.
-        wholes: The table to fill, int32 [2**WINDOW]: bits + 32 * zeros before the coefficient
+        coefficients: The table to fill, int32 [2**WINDOW]: bits + 32 * zeros before the coefficient
             + 512 * its value. 0: the first symbol has no value, or a longer one.
     """
     for window in range(1 << WINDOW):
@@ -150,12 +150,12 @@ def build_wholes(codes, wholes):  # type: ignore[no-untyped-def]
         length, symbol = code & 255, code >> 8
         run, size = symbol >> 4, symbol & 15
         used = length + size
-        wholes[window] = 0
+        coefficients[window] = 0
         if code != 0 and 0 < size <= 10 and used <= WINDOW:
             value = (window >> (WINDOW - used)) & ((1 << size) - 1)
             if value >> (size - 1) == 0:  # see `jpeg_blocks.signed`
                 value -= (1 << size) - 1
-            wholes[window] = 512 * value + 32 * run + used
+            coefficients[window] = 512 * value + 32 * run + used
 
 
 @kernel(_nrt=False)

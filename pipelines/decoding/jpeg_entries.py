@@ -1,17 +1,17 @@
 """Entry points: places in the scan of a large JPEG where reading of its codes can begin.
 
-The codes of a scan follow each other without marks, and colors are coded as differences, so a
-decoder must read a JPEG from its first code on. `prep` reads all codes once, to check them. It
-notes the next bit and the values before the differences, every STEP MCUs of each row of MCUs. Then
+The codes of a scan follow each other without marks, and DC coefficients are coded as differences,
+so a decoder must read a JPEG from its first code on. `prep` reads all codes once, to check them.
+Every STEP MCUs of each row, it notes the position of the next bit and the DC predictors. Then
 `jpeg_scan` reads the rows of a region alone, and each row from the entry point before the region
 to its right edge.
 
-In: positions and values. Out: bytes that prep writes behind a JPEG in a beton, and the way back.
+In: positions and predictors. Out: bytes that prep writes after a JPEG in a beton, and the reverse.
 They take about 0.4 % of the size of the JPEG. The table of the beton does not contain them, so
 ffcv and other readers do not see them.
 
 The layout, little-endian: magic 8 bytes, CRC-32 u4 of all that follows, bytes of the JPEG u4,
-number of entry points n u4, positions u4 [n], predicted values i2 [n, 3].
+number of entry points n u4, positions u4 [n], predictors i2 [n, 3].
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class EntryPoints(NamedTuple):
     """The entry points of one scan, row by row of MCUs.
 
     Attributes:
-        positions: int64 [n], the next bit, counted from the first byte of the scan. Bytes that
-            follow 0xFF as a mark count, too.
-        predicted: int64 [n, 3], the DC value of each component before the next difference.
+        positions: int64 [n], where the next code begins, in bits from the first byte of the scan.
+            The bytes 0 that are stuffed after 0xFF count, too.
+        predictors: int64 [n, 3], the DC predictor of each component.
     """
 
     positions: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
+    predictors: npt.NDArray[np.int64]
 
     def packed(self, jpeg_bytes: int) -> bytes:
-        """The bytes to write behind a JPEG.
+        """The bytes to write after a JPEG.
 
         Args:
             jpeg_bytes: The size of the JPEG in bytes.
@@ -57,9 +57,9 @@ class EntryPoints(NamedTuple):
             The bytes. b"": a number is too large for its field.
         """
         low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
-        if jpeg_bytes >= 1 << 29 or self.predicted.min() < low or self.predicted.max() > high:
+        if jpeg_bytes >= 1 << 29 or self.predictors.min() < low or self.predictors.max() > high:
             return b""
-        body = self.positions.astype("<u4").tobytes() + self.predicted.astype("<i2").tobytes()
+        body = self.positions.astype("<u4").tobytes() + self.predictors.astype("<i2").tobytes()
         header = np.zeros((), _HEADER)
         header[()] = (_MAGIC, 0, jpeg_bytes, len(self.positions))
         header["crc32"] = zlib.crc32(header.tobytes()[_CHECKED:] + body)
@@ -82,12 +82,12 @@ def make_entries(layout: Layout) -> EntryPoints:
 
 
 def read_entries(
-    behind: npt.NDArray[np.uint8], jpeg_bytes: int, layout: Layout
+    after: npt.NDArray[np.uint8], jpeg_bytes: int, layout: Layout
 ) -> EntryPoints | None:
-    """Read the entry points behind a JPEG.
+    """Read the entry points after a JPEG.
 
     Args:
-        behind: uint8, what follows the JPEG in its file. It may be anything.
+        after: uint8, what follows the JPEG in its file. It may be anything.
         jpeg_bytes: The size of the JPEG in bytes.
         layout: The layout of the JPEG.
 
@@ -96,7 +96,7 @@ def read_entries(
     """
     count = _count(layout)
     size = _HEADER.itemsize + count * (4 + 3 * 2)
-    stored = behind[:size].tobytes()
+    stored = after[:size].tobytes()
     if len(stored) < size or not stored.startswith(_MAGIC):
         return None
     header = np.frombuffer(stored, _HEADER, 1)[0]
@@ -105,5 +105,5 @@ def read_entries(
     if header["crc32"] != zlib.crc32(stored[_CHECKED:]):
         return None
     positions = np.frombuffer(stored, "<u4", count, _HEADER.itemsize)
-    predicted = np.frombuffer(stored, "<i2", 3 * count, _HEADER.itemsize + 4 * count)
-    return EntryPoints(positions.astype(np.int64), predicted.astype(np.int64).reshape(-1, 3))
+    predictors = np.frombuffer(stored, "<i2", 3 * count, _HEADER.itemsize + 4 * count)
+    return EntryPoints(positions.astype(np.int64), predictors.astype(np.int64).reshape(-1, 3))

@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.decoding.jpeg_codes import WINDOW, build_codes, build_skips, build_wholes
+from slipform.pipelines.decoding.jpeg_codes import (
+    WINDOW,
+    build_codes,
+    build_coefficients,
+    build_skips,
+)
 from slipform.pipelines.kernel import kernel
 
 __all__ = ["Layout", "read_layout"]
@@ -42,7 +47,7 @@ class Layout(NamedTuple):
         codes: uint16 [8, 2**WINDOW], see `build_codes`.
         limits: int32 [8, 17], see `build_codes`.
         offsets: int32 [8, 17], see `build_codes`.
-        wholes: int32 [4, 2**WINDOW], see `build_wholes`.
+        coefficients: int32 [4, 2**WINDOW], see `build_coefficients`.
         skips: uint16 [4, 2**WINDOW], see `build_skips`.
     """
 
@@ -53,7 +58,7 @@ class Layout(NamedTuple):
     codes: npt.NDArray[np.uint16]
     limits: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int32]
-    wholes: npt.NDArray[np.int32]
+    coefficients: npt.NDArray[np.int32]
     skips: npt.NDArray[np.uint16]
 
     @property
@@ -268,13 +273,13 @@ def _read_scan(  # type: ignore[no-untyped-def]
 
 @kernel
 def _build(  # type: ignore[no-untyped-def]
-    used, counts, values, codes, limits, offsets, wholes, skips
+    used, counts, values, codes, limits, offsets, coefficients, skips
 ):
     """Make the tables of the codes that the scan uses. False: a set of codes is impossible.
 
     Args:
         used: int64 [components, 2], the numbers of the DC and AC tables of each component.
-        counts, values, codes, limits, offsets, wholes, skips: See `_read` and `Layout`.
+        counts, values, codes, limits, offsets, coefficients, skips: See `_read` and `Layout`.
     """
     built = np.zeros(8, np.bool_)
     for c in range(len(used)):
@@ -286,6 +291,6 @@ def _build(  # type: ignore[no-untyped-def]
                 ):
                     return False
                 if table >= 4:
-                    build_wholes(codes[table], wholes[table - 4])
+                    build_coefficients(codes[table], coefficients[table - 4])
                     build_skips(codes[table], skips[table - 4])
     return True

@@ -142,22 +142,23 @@ def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
 
 @kernel(_nrt=False)
 def _scan(  # type: ignore[no-untyped-def]
-    data, frame, parts, quantization, values, codes, limits, offsets, wholes, skips,
-    mcus, kinds, last, use, step, positions, values_before, planes, pixels, flat, block, predicted,
+    data, frame, parts, quantization, values, codes, limits, offsets, coefficients, skips,
+    mcus, kinds, last, use, step, positions, predictors, planes, pixels, flat, block, predicted,
 ):  # fmt: skip
     """Read the codes of a scan, and make the pixels of some MCUs.
 
     Args:
         data: The stream, uint8 [bytes].
-        frame, parts, quantization, values, codes, limits, offsets, wholes, skips: See `Layout`.
+        frame, parts, quantization, values, codes, limits, offsets, coefficients, skips: See
+            `Layout`.
         mcus: int64 [4] (x0, y0, x1, y1), the MCUs that are wanted. Rows from y1 on are not read.
         kinds: int64 [3, 2]: the pixels of a block of each component, on each axis (x, y): 0 to 3
             stand for 1, 2, 4, 8.
         last: int64 [3], the last coefficient of each component that has an effect.
         use: _ALL: all codes are read. _NOTE: they are, and the entry points are written. _ENTER:
-            only the codes behind the entry points of the wanted MCUs are read.
+            only the codes after the entry points of the wanted MCUs are read.
         step: MCUs from one entry point to the next.
-        positions, values_before: See `EntryPoints`. Not read for _ALL.
+        positions, predictors: See `EntryPoints`. Not read for _ALL.
         planes: float32 [3, H, W], a buffer for the components of a row of MCUs.
         pixels: uint8 [H, W, 3], the output.
         flat: The memory of `planes`.
@@ -192,11 +193,11 @@ def _scan(  # type: ignore[no-untyped-def]
             bits <<= positions[entry] & 7
             count -= positions[entry] & 7
             for c in range(components):
-                predicted[c] = values_before[entry, c]
+                predicted[c] = predictors[entry, c]
             if restart:
                 passed = row * across + first
                 begun = passed % restart
-                # At the first MCU behind a restart marker, the marker is still to be read.
+                # At the first MCU after a restart marker, the marker is still to be read.
                 is_before = begun == 0 and passed > 0
                 until_restart = 0 if is_before else restart - begun
                 number = (passed // restart - is_before) & 7
@@ -205,7 +206,7 @@ def _scan(  # type: ignore[no-untyped-def]
                 entry = row * per_row + column // step
                 positions[entry] = _position(data, at, count - padded) - 8 * frame[4]
                 for c in range(components):
-                    values_before[entry, c] = predicted[c]
+                    predictors[entry, c] = predicted[c]
             if restart and until_restart == 0:
                 if padded > count or count - padded >= 8 or at + 2 > end:
                     return False
@@ -242,7 +243,7 @@ def _scan(  # type: ignore[no-untyped-def]
                             value = np.float32(predicted[c]) * quantization[table, 0]
                             add_frequency(block, 0, value, kinds[c, 0])
                             k, at, bits, count, padded = read_block(
-                                data, end, at, bits, count, padded, ac, wholes, codes, limits,
+                                data, end, at, bits, count, padded, ac, coefficients, codes, limits,
                                 offsets, values, last[c], quantization, table, kinds[c, 0], block,
                             )  # fmt: skip
                             if k == 0:
@@ -275,7 +276,7 @@ def _position(data, at, count):  # type: ignore[no-untyped-def]
 
     Args:
         data: The stream, uint8 [bytes].
-        at: The position of the byte behind the buffer.
+        at: The position of the byte after those in the buffer.
         count: The number of bits in the buffer.
     """
     num = (max(count, 0) + 7) >> 3

@@ -44,7 +44,7 @@ def decode_scaled(
     jpeg: npt.NDArray[np.uint8],
     scale: int,
     region: tuple[int, int, int, int],
-    behind: npt.NDArray[np.uint8] | None = None,
+    after: npt.NDArray[np.uint8] | None = None,
 ) -> Reduced | None:
     """Decode a region of a JPEG at a fraction of its size.
 
@@ -52,7 +52,7 @@ def decode_scaled(
         jpeg: The stream, uint8 [bytes].
         scale: One of SCALES.
         region: (x0, y0, x1, y1) in pixels of the image, not empty.
-        behind: What follows the JPEG in its file: its entry points, or anything else. None: it has
+        after: What follows the JPEG in its file: its entry points, or anything else. None: it has
             no entry points.
 
     Returns:
@@ -72,7 +72,7 @@ def decode_scaled(
     layout = read_layout(jpeg)
     if layout is None or layout.outputs(scale).max() > 8:
         return _decode_whole(jpeg, scale, header.width, header.height)
-    entries = None if behind is None else read_entries(behind, len(jpeg), layout)
+    entries = None if after is None else read_entries(after, len(jpeg), layout)
     found = decode_region(jpeg, layout, region, scale, entries)
     return None if found is None else Reduced(*found)
 

@@ -101,7 +101,7 @@ class CoreReader:
         nothing = beton.data[:0]  # which is no JPEG
         jpegs = [nothing if k in damaged else beton.bytes_of(indices[k]) for k in at.tolist()]
         decoded = self._decoder.decode(
-            jpegs, regions[at], scales, lambda k: beton.behind(indices[at[k]])
+            jpegs, regions[at], scales, lambda k: beton.bytes_after(indices[at[k]])
         )
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):

@@ -54,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
 
 
 def _large(folder: Path) -> Path:
-    """Large JPEGs, behind which prep stores entry points."""
+    """Large JPEGs, after which prep stores entry points."""
     ramp = np.add.outer(np.arange(1000), np.arange(1200))[..., None] / np.array([9, 11, 13])
     files = [folders.jpeg((ramp + 20 * k).astype(np.uint8), 80) for k in range(5)]
     samples = Generated(files.__getitem__, np.arange(5) % 2, "made")
     build_dataset(SampleSource("made", ["a", "b"], {"train": samples}, ""), folder / "large")
-    assert Beton(folder / "large/train.beton").behind(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
+    assert Beton(folder / "large/train.beton").bytes_after(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
     return folder / "large"
 
 

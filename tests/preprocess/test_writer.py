@@ -33,16 +33,16 @@ from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
 from tests.open_files import open_files
 
 
-def chunk(parts: list[bytes], behind: bytes = b"") -> Chunk:
+def chunk(parts: list[bytes], after: bytes = b"") -> Chunk:
     num = len(parts)
     crc32 = [zlib.crc32(part) for part in parts]
     sizes = [len(part) for part in parts]
     return Chunk(
-        b"".join(part + behind for part in parts),
+        b"".join(part + after for part in parts),
         np.zeros(num, np.int64),
         [""] * num,
         sizes,
-        [len(behind)] * num,
+        [len(after)] * num,
         crc32,
         [9] * num,
         [7] * num,
@@ -84,19 +84,19 @@ def test_bytes_behind_samples_belong_to_no_sample(tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
     parts = [generator.bytes(int(size)) for size in generator.integers(1, 3_000_000, 12)]
     parts[7] = generator.bytes(PAGE_SIZE - 500)  # with what follows it is larger than a page
-    behind = generator.bytes(1000)
+    after = generator.bytes(1000)
     writer = BetonWriter(tmp_path / "a.beton", len(parts))
     for start in range(0, len(parts), 5):
-        writer.append(chunk(parts[start : start + 5], behind))
+        writer.append(chunk(parts[start : start + 5], after))
     writer.finish(1)
     writer.seal()
     beton = Beton(tmp_path / "a.beton")
     page = 2 * PAGE_SIZE
     for index, part in enumerate(parts):
         assert bytes(beton.bytes_of(index)) == part
-        found = beton.behind(index)
+        found = beton.bytes_after(index)
         assert found is not None
-        assert bytes(found[:1000]) == behind
+        assert bytes(found[:1000]) == after
         assert beton.offsets[index] // page == (beton.offsets[index] + len(part) + 999) // page
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slipform.pipelines.decoding.jpeg_codes import WINDOW, build_codes, build_skips, build_wholes
+from slipform.pipelines.decoding.jpeg_codes import (
+    WINDOW,
+    build_codes,
+    build_coefficients,
+    build_skips,
+)
 
 Codes = npt.NDArray[np.uint16]
 
@@ -63,11 +68,11 @@ def test_the_coefficients_that_are_skipped(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_coefficients_that_are_whole(seed: int) -> None:
-    codes, wholes = _random_codes(seed), np.zeros(1 << WINDOW, np.int32)
-    build_wholes(codes, wholes)
+    codes, coefficients = _random_codes(seed), np.zeros(1 << WINDOW, np.int32)
+    build_coefficients(codes, coefficients)
     num = 0
     for window in range(1 << WINDOW):
-        bits, found = f"{window:0{WINDOW}b}", int(wholes[window])
+        bits, found = f"{window:0{WINDOW}b}", int(coefficients[window])
         length, run, size = _symbol(bits, codes)
         if not length or not 0 < size <= 10 or length + size > WINDOW:
             assert found == 0

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding import scaled
 from slipform.pipelines.decoding.jpeg_entries import (
     LARGE_PIXELS,
     STEP,
@@ -86,17 +87,17 @@ def test_only_the_rows_of_the_region_are_read_from_the_entry_point_before_it() -
     np.testing.assert_array_equal(ours[0], want[0])
 
 
-def test_the_bytes_behind_a_jpeg() -> None:
+def test_the_bytes_after_a_jpeg() -> None:
     stream, layout = _wide()
     entries = _found(stream)
     packed = np.frombuffer(entries.packed(len(stream)), np.uint8)
     assert len(packed) == 20 + 10 * len(entries.positions)
     more = np.concatenate([packed, np.full(50, 7, np.uint8)])
-    for behind in (packed, more):
-        found = read_entries(behind, len(stream), layout)
+    for after in (packed, more):
+        found = read_entries(after, len(stream), layout)
         assert found is not None
         np.testing.assert_array_equal(found.positions, entries.positions)
-        np.testing.assert_array_equal(found.predicted, entries.predicted)
+        np.testing.assert_array_equal(found.predictors, entries.predictors)
     assert read_entries(packed[:-1], len(stream), layout) is None
     assert read_entries(packed[:0], len(stream), layout) is None
     assert read_entries(packed, len(stream) + 1, layout) is None  # of another JPEG
@@ -113,9 +114,9 @@ def test_numbers_that_are_too_large_are_not_stored() -> None:
     stream, _ = _wide()
     entries = _found(stream)
     for value in (-32769, 32768):
-        predicted = entries.predicted.copy()
-        predicted[-1, 2] = value
-        assert EntryPoints(entries.positions, predicted).packed(len(stream)) == b""
+        predictors = entries.predictors.copy()
+        predictors[-1, 2] = value
+        assert EntryPoints(entries.positions, predictors).packed(len(stream)) == b""
     assert entries.packed(1 << 29) == b""
 
 
@@ -149,8 +150,11 @@ def test_only_sound_files_have_entry_points() -> None:
     assert 50 < num_sound < 1450
 
 
-def test_prep_stores_them_behind_large_jpegs(tmp_path: Path) -> None:
-    """Pixels are the same with and without them. Bytes of samples do not change."""
+def test_prep_stores_them_after_large_jpegs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixels are the same with and without them. The loader finds those of each large sample that
+    it decodes at a fraction of its size. Bytes of samples do not change."""
     from slipform.preprocess.prep import prepare
 
     for name in ("a", "b"):
@@ -162,7 +166,14 @@ def test_prep_stores_them_behind_large_jpegs(tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / "photos" / "a" / f"{number}.{suffix}")
     Image.fromarray(noise()).save(tmp_path / "photos" / "b" / "small.jpg")
     augment = Augmentation(image_size=64, crop="random_resized", normalize="half")
-    images, betons = [], []
+    images, betons, were_found = [], [], list[bool]()
+
+    def read(after: Stream, jpeg_bytes: int, layout: Layout) -> EntryPoints | None:
+        found = read_entries(after, jpeg_bytes, layout)
+        were_found.append(found is not None)
+        return found
+
+    monkeypatch.setattr(scaled, "read_entries", read)
     for check in (True, False):
         out = tmp_path / str(check)
         prepare(
@@ -172,21 +183,24 @@ def test_prep_stores_them_behind_large_jpegs(tmp_path: Path) -> None:
         betons.append(Beton(out / "train.beton"))
         with Loader(out, augment=augment, batch_size=7, executor="host", seed=3) as loader:
             images.append(next(iter(loader)).images.numpy())
+        assert len(were_found) >= 3
+        assert set(were_found) == {check}
+        were_found.clear()
     np.testing.assert_array_equal(*images)
     checked, unchecked = betons
     for index in range(7):
         stream = checked.bytes_of(index)
         np.testing.assert_array_equal(stream, unchecked.bytes_of(index))
-        layout, behind = read_layout(stream), checked.behind(index)
+        layout, after = read_layout(stream), checked.bytes_after(index)
         assert layout is not None
-        assert behind is not None
-        found = read_entries(behind, len(stream), layout)
+        assert after is not None
+        found = read_entries(after, len(stream), layout)
         is_large = checked.heights[index] * checked.widths[index] >= LARGE_PIXELS
         assert (found is not None) == is_large
         if found is not None:
             want = _found(stream)
             np.testing.assert_array_equal(found.positions, want.positions)
-            np.testing.assert_array_equal(found.predicted, want.predicted)
+            np.testing.assert_array_equal(found.predictors, want.predictors)
     assert 0 < checked.path.stat().st_size - unchecked.path.stat().st_size < 50_000
 
 

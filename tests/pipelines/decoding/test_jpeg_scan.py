@@ -155,7 +155,7 @@ def test_tables_are_kept_for_the_next_image(monkeypatch: pytest.MonkeyPatch) -> 
                 np.testing.assert_array_equal(one[:, 1:], other[:, 1:])  # no code has length 0
             ac = used[used >= 4] - 4
             np.testing.assert_array_equal(found.skips[ac], want.skips[ac])
-            np.testing.assert_array_equal(found.wholes[ac], want.wholes[ac])
+            np.testing.assert_array_equal(found.coefficients[ac], want.coefficients[ac])
         assert 1 < len(built) <= 16
     first = [read_layout(np.frombuffer(usual, np.uint8)) for _ in range(2)]
     assert first[0] is not None

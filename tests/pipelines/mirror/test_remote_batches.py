@@ -53,7 +53,7 @@ def test_large_jpegs_are_equal(object_store: Proxy, tmp_path: Path) -> None:
     samples = Generated(files.__getitem__, np.arange(6) % 2, "made")
     local = tmp_path / "large"
     build_dataset(SampleSource("made", ["a", "b"], {"train": samples}, ""), local)
-    assert Beton(local / "train.beton").behind(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
+    assert Beton(local / "train.beton").bytes_after(0)[:8].tobytes() == b"SFENTRY1"  # type: ignore[index]
     augment = Augmentation(image_size=64, crop="random_resized")
     assert_same_batches(
         local, upload(local, object_store.new_folder()), augment=augment, batch_size=3
