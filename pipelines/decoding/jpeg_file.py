@@ -30,11 +30,13 @@ class JpegHeader(NamedTuple):
         height: Height in pixels.
         convert: Why the bytes cannot be stored unchanged, in words for the manifest: ("cmyk",
             "exif rotation"), ... Empty if they can.
+        scan: Where the header of the first scan begins, in bytes.
     """
 
     width: int
     height: int
     convert: tuple[str, ...]
+    scan: int
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -87,7 +89,7 @@ def read_header(data: bytes | memoryview) -> JpegHeader:
         position += 2 + length
     if frame is None or 0 in frame:
         raise ValueError("broken JPEG: no frame header, or one without pixels")
-    return JpegHeader(*frame, tuple(convert))
+    return JpegHeader(*frame, tuple(convert), position)
 
 
 def _is_usual_sampling(factors: bytes) -> bool:

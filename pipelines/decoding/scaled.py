@@ -60,14 +60,14 @@ def decode_scaled(
         the region, has four color components, or has an EXIF rotation. The caller then uses the
         ordinary decoder.
     """
-    # libjpeg completes a truncated stream and only warns. cv2 does not pass the warning on.
-    if len(jpeg) < 2 or jpeg[-2] != 0xFF or jpeg[-1] != 0xD9:
-        return None
     try:
         header = read_header(jpeg.data)
     except ValueError:
         return None
     if header.convert or header.width < region[2] or header.height < region[3]:
+        return None
+    # libjpeg completes a truncated stream and only warns. cv2 does not pass the warning on.
+    if not _has_end(jpeg, header.scan):
         return None
     layout = read_layout(jpeg)
     if layout is None or layout.outputs(scale).max() > 8:
@@ -75,6 +75,12 @@ def decode_scaled(
     entries = None if after is None else read_entries(after, len(jpeg), layout)
     found = decode_region(jpeg, layout, region, scale, entries)
     return None if found is None else Reduced(*found)
+
+
+def _has_end(jpeg: npt.NDArray[np.uint8], scan: int) -> bool:
+    """Whether the image has an end. Phones append videos and other data to their photos."""
+    is_last = jpeg[-2] == 0xFF and jpeg[-1] == 0xD9
+    return bool(is_last) or jpeg[scan:].tobytes().rfind(b"\xff\xd9") >= 0
 
 
 def _decode_whole(

@@ -161,14 +161,30 @@ def test_a_damaged_scan_is_left_to_the_decoder() -> None:
     assert above is not None
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_bytes_after_the_end_change_nothing(options: dict[str, object]) -> None:
+    """Phones append videos, depth or data of their own."""
+    whole = _jpeg(_photo("sharp"), **options)
+    region = (333, 217, 590, 401)
+    want = decode_scaled(whole, 4, region)
+    assert want is not None
+    for more in (b"\0", b"SEFT" + bytes(500), whole[:-2].tobytes()):
+        found = decode_scaled(np.frombuffer(whole.tobytes() + more, np.uint8), 4, region)
+        assert found is not None
+        assert found.origin == want.origin
+        np.testing.assert_array_equal(found.pixels, want.pixels)
+
+
 def test_images_that_are_left_to_the_decoder() -> None:
     """Damage, four components, and images with an EXIF rotation."""
     photo = Image.fromarray(_photo("smooth"))
     whole = _jpeg(photo)
     exif = Image.Exif()
     exif[0x0112] = 6
+    cut = _jpeg(photo, comment=whole[:900].tobytes() + whole[-2:].tobytes())[:-2]  # a thumbnail
     for jpeg in (
-        whole[:-2], whole[: len(whole) // 2], whole[:100], whole[1:], whole[:0],
+        whole[:-2], whole[: len(whole) // 2], whole[:100], whole[1:], whole[:0], cut,
+        np.append(whole[:-2], np.zeros(99, np.uint8)),
         _jpeg(photo.convert("CMYK")), _jpeg(photo, exif=exif.tobytes()),
     ):  # fmt: skip
         assert decode_scaled(jpeg, 4, (0, 0, 8, 8)) is None
