@@ -235,7 +235,9 @@ def _checked(jpeg: Stored) -> Stored | None:
     if jpeg.width * jpeg.height < LARGE_PIXELS:
         return jpeg if is_sound(content) else None
     entries = find_entries(content)
-    return entries and jpeg._replace(entries=entries.packed(len(content)))
+    if entries is None:
+        return None
+    return jpeg._replace(entries=entries.packed(len(content)))
 
 
 def _with_entries(stored: Stored, encoding: Encoding) -> Stored:

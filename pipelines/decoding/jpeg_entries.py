@@ -67,6 +67,7 @@ class EntryPoints(NamedTuple):
 
 
 def _count(layout: Layout) -> int:
+    """The number of entry points."""
     (width, height), (side_x, side_y) = layout.size, layout.mcu
     return -(-height // (8 * side_y)) * -(-width // (8 * side_x * STEP))
 
@@ -94,15 +95,16 @@ def read_entries(
     Returns:
         The entry points. None: there are none, or they are damaged or of another JPEG.
     """
-    count = _count(layout)
-    size = _HEADER.itemsize + count * (4 + 3 * 2)
-    stored = after[:size].tobytes()
-    if len(stored) < size or not stored.startswith(_MAGIC):
+    # Most betons have none. What follows may be another sample, or another file, which may be
+    # truncated: nothing behind the header is read before the header is right.
+    if after[: len(_MAGIC)].tobytes() != _MAGIC or len(after) < _HEADER.itemsize:
         return None
-    header = np.frombuffer(stored, _HEADER, 1)[0]
+    header, count = after[: _HEADER.itemsize].view(_HEADER)[0], _count(layout)
     if header["jpeg_bytes"] != jpeg_bytes or header["count"] != count:
         return None
-    if header["crc32"] != zlib.crc32(stored[_CHECKED:]):
+    size = _HEADER.itemsize + count * (4 + 3 * 2)
+    stored = after[:size].tobytes()
+    if len(stored) < size or header["crc32"] != zlib.crc32(stored[_CHECKED:]):
         return None
     positions = np.frombuffer(stored, "<u4", count, _HEADER.itemsize)
     predictors = np.frombuffer(stored, "<i2", 3 * count, _HEADER.itemsize + 4 * count)

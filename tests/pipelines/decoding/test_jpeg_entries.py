@@ -110,6 +110,18 @@ def test_the_bytes_after_a_jpeg() -> None:
         assert read_entries(damaged, len(stream), layout) is None, at
 
 
+def test_of_other_bytes_only_a_header_is_read() -> None:
+    """The next file may follow, and be truncated. Here an inaccessible page follows."""
+    stream, layout = _wide()
+    packed = np.frombuffer(_found(stream).packed(len(stream)), np.uint8)
+    readable = Guarded(20, np.uint8, at_end=True).array
+    after = np.lib.stride_tricks.as_strided(readable, (len(packed),))
+    for at in (0, 12, 16):  # magic, bytes of the JPEG, number
+        readable[:] = packed[:20]
+        readable[at] ^= 1
+        assert read_entries(after, len(stream), layout) is None
+
+
 def test_numbers_that_are_too_large_are_not_stored() -> None:
     stream, _ = _wide()
     entries = _found(stream)
