@@ -1,8 +1,8 @@
 """Comparison of a dataset with the one that a run was trained on.
 
-In: two manifests. Out: their differences, as text. Classes are compared by name and order. Splits
-are compared by the SHA-256 of their betons, and those with other shards by labels and checksums.
-The path of the folder is not compared.
+In: two manifests. Out: their differences, as text. Classes are compared by name and order, and
+splits by labels and checksums of their samples. Their betons may differ: in shards, or because an
+older version wrote them. The path of the folder is not compared.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def differences(own: Manifest, given: Manifest) -> list[str]:
         found.append(_of_classes(own.classes, given.classes))
     names = dict.fromkeys((*own.splits, *given.splits))
     found += [text for name in names if (text := split_difference(own, given, name))]
+    if not found and (own.mean, own.std) != (given.mean, given.std):
+        found.append("mean and std differ, so its images are normalized in another way")
     return found
 
 
@@ -110,12 +112,9 @@ def split_difference(own: Manifest, given: Manifest, name: str) -> str:
         return f"{name} has other labels"
     if before.sha256 == now.sha256:
         return ""
-    # The same samples in one file or in shards: labels and checksums are equal.
+    # The same samples in one file or in shards, with or without entry points (`jpeg_entries`).
     same_index = before.index_sha256 != "" and before.index_sha256 == now.index_sha256
-    resharded = [file.num_samples for file in before.files] != [
-        file.num_samples for file in now.files
-    ]
-    return "" if same_index and resharded else f"{name} has other images (another SHA-256)"
+    return "" if same_index else f"{name} has other images (another SHA-256)"
 
 
 def _of_classes(own: list[str], given: list[str]) -> str:

@@ -166,7 +166,7 @@ def test_reports_differences_from_the_dataset_of_the_run(
     ]
     shutil.copytree(colors, tmp_path / "other")
     manifest = read_manifest(colors)
-    test = manifest.split("test").model_copy(update={"sha256": "0" * 64})
+    test = manifest.split("test").model_copy(update={"sha256": "0" * 64, "index_sha256": ""})
     splits = {**manifest.splits, "test": test}
     write_manifest(tmp_path / "other", manifest.model_copy(update={"splits": splits}))
     assert classifier.data_notes(tmp_path / "other", "val") == []

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
 from slipform.preprocess.cli import main as prep_command
+from slipform.preprocess.prep import prepare
 from slipform.train.cli import train, validate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
@@ -56,7 +59,9 @@ def _changed(manifest: Manifest, how: str) -> Manifest:
             }
             return manifest.model_copy(update={"classes": classes[1:], "splits": splits})
         case "images":
-            train = train.model_copy(update={"sha256": "0" * 64})
+            train = train.model_copy(update={"sha256": "0" * 64, "index_sha256": ""})
+        case "mean":
+            return manifest.model_copy(update={"mean": [0.1, 0.2, 0.3]})
         case "fewer":
             counts = [train.counts[0] - 1, *train.counts[1:]]
             update = {"num_samples": train.num_samples - 1, "counts": counts}
@@ -72,6 +77,7 @@ WORDS = {
     "exchanged": "the classes are in another order",
     "removed": "the run has 6 classes, the data 5",
     "images": r"train has other images \(another SHA-256\)",
+    "mean": "mean and std differ",
     "fewer": "train had 240 images, now 239",
     "split": "val is missing now",
 }
@@ -199,6 +205,25 @@ def test_resume_does_not_need_the_initial_weights(
     offline = small("train.epochs=2", f"model.weights={tmp_path / 'elsewhere'}")
     with pytest.raises(ConfigError, match=r"model\.weights was"):
         fit(offline, shapes, run, resume=True, device="cpu", quiet=True)
+
+
+def test_a_dataset_that_is_prepared_again_for_entry_points_is_the_same(tmp_path: Path) -> None:
+    """An older version stored none, like --no-check."""
+    image = np.random.default_rng(1).integers(0, 256, (600, 600, 3), np.uint8)
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "photos" / name / "1.jpg")
+    manifests = [
+        prepare(
+            "images", source=tmp_path / "photos", out=tmp_path / str(no_check), no_check=no_check,
+            val_fraction=0, test_fraction=0,
+        )
+        for no_check in (True, False)
+    ]  # fmt: skip
+    old, new = (manifest.splits["train"] for manifest in manifests)
+    assert old.sha256 != new.sha256
+    assert old.bytes < new.bytes
+    assert differences(*manifests) == []
 
 
 def test_the_same_samples_in_shards_are_the_same_dataset(shapes: Path, tmp_path: Path) -> None:

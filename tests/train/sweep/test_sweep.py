@@ -252,7 +252,7 @@ def test_a_sweep_refuses_finished_runs_of_other_data(
     other = tmp_path / "other"
     shutil.copytree(shapes, other)
     manifest = read_manifest(shapes)
-    train = manifest.split("train").model_copy(update={"sha256": "0" * 64})
+    train = manifest.split("train").model_copy(update={"sha256": "0" * 64, "index_sha256": ""})
     splits = {**manifest.splits, "train": train}
     write_manifest(other, manifest.model_copy(update={"splits": splits}))
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*") if path.is_file()}
