@@ -17,8 +17,9 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.decoding.any_image import decode
+from slipform.pipelines.decoding.jpeg_entries import MAGIC
 from slipform.pipelines.decoding.jpeg_header import header_size
-from slipform.pipelines.decoding.jpeg_scan import is_sound
+from slipform.pipelines.decoding.jpeg_scan import find_entries
 from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.label_table import read_label_table
 from slipform.pipelines.machine import num_cores
@@ -148,8 +149,12 @@ def _sample_fault(beton: Beton, index: int) -> str | None:
         if beton.modes[index] == JPG:
             jpeg = beton.bytes_of(index)
             size = header_size(jpeg)
-            if not is_sound(jpeg):
+            entries = find_entries(jpeg)
+            if entries is None:  # it is not sound, or of another kind
                 size = decode(jpeg.tobytes()).pixels.shape[:2]
+            right = b"" if entries is None else entries.packed(len(jpeg))
+            if _has_wrong_entries(beton, index, right):
+                return "its entry points are wrong"
             if size != (beton.heights[index], beton.widths[index]):
                 return "its size is not the one in the table"
     except SampleError as error:
@@ -157,3 +162,17 @@ def _sample_fault(beton: Beton, index: int) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _has_wrong_entries(beton: Beton, index: int, right: bytes) -> bool:
+    """Whether entry points follow a JPEG that are not its own: regions would have wrong pixels.
+
+    Args:
+        beton: The samples.
+        index: Position of the JPEG.
+        right: Its own entry points (`EntryPoints.packed`). b"": it has none.
+    """
+    after = beton.bytes_after(index)
+    if after is None or after[: len(MAGIC)].tobytes() != MAGIC:
+        return False
+    return right == b"" or after[: len(right)].tobytes() != right

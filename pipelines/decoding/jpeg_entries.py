@@ -24,13 +24,13 @@ import numpy.typing as npt
 
 from slipform.pipelines.decoding.jpeg_layout import Layout
 
-__all__ = ["LARGE_PIXELS", "STEP", "EntryPoints", "make_entries", "read_entries"]
+__all__ = ["LARGE_PIXELS", "MAGIC", "STEP", "EntryPoints", "make_entries", "read_entries"]
 
 # MCUs from one entry point to the next. With 16, the entry points take twice the space, and regions
 # of photos of 1920 x 1440 and 4000 x 3000 pixels take about as long.
 STEP = 32
 LARGE_PIXELS = 1 << 18  # a reduced decode of smaller images saves little time
-_MAGIC = b"SFENTRY1"
+MAGIC = b"SFENTRY1"  # stored entry points begin with it
 _HEADER = np.dtype([("magic", "S8"), ("crc32", "<u4"), ("jpeg_bytes", "<u4"), ("count", "<u4")])
 _CHECKED = 12  # where the checked bytes begin
 
@@ -61,7 +61,7 @@ class EntryPoints(NamedTuple):
             return b""
         body = self.positions.astype("<u4").tobytes() + self.predictors.astype("<i2").tobytes()
         header = np.zeros((), _HEADER)
-        header[()] = (_MAGIC, 0, jpeg_bytes, len(self.positions))
+        header[()] = (MAGIC, 0, jpeg_bytes, len(self.positions))
         header["crc32"] = zlib.crc32(header.tobytes()[_CHECKED:] + body)
         return header.tobytes() + body
 
@@ -97,7 +97,7 @@ def read_entries(
     """
     # Most betons have none. What follows may be another sample, or another file, which may be
     # truncated: nothing behind the header is read before the header is right.
-    if after[: len(_MAGIC)].tobytes() != _MAGIC or len(after) < _HEADER.itemsize:
+    if after[: len(MAGIC)].tobytes() != MAGIC or len(after) < _HEADER.itemsize:
         return None
     header, count = after[: _HEADER.itemsize].view(_HEADER)[0], _count(layout)
     if header["jpeg_bytes"] != jpeg_bytes or header["count"] != count:
