@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.batch import Batch, Mix
+from slipform.pipelines.batch import Batch
 from slipform.pipelines.executors.resident_pixels import ResidentPixels
 from slipform.pipelines.plan.device import DevicePlan
-from slipform.pipelines.plan.plan import draw_mix
+from slipform.pipelines.plan.mix import blend
+from slipform.pipelines.plan.mix_plan import draw_mix, partners_of
 from slipform.pipelines.sequence import BatchSequence
 from slipform.pipelines.upload import upload
 
@@ -75,9 +76,11 @@ class DeviceBatches:
         size = augment.image_size
         self._out = torch.empty((order.size, size, size, 3), dtype=pixels.dtype, device=device)
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
-        # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
-        shape = (2, order.num_batches if self._mixes else 0, 6)
+        # For each batch of an even and of an odd epoch: rows of weight and box, as in a MixPlan.
+        rows = 1 if augment.mix_mode == "batch" else order.size
+        shape = (2, order.num_batches if self._mixes else 0, rows, 5)
         self._mix_table = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._partner = torch.from_numpy(partners_of(augment.mix_mode, order.size)).to(device)
         # epoch % 2 -> the epoch whose order is on the device, and the samples before its batches.
         self._ready: dict[int, tuple[int, int]] = {}
 
@@ -94,7 +97,7 @@ class DeviceBatches:
             if self._ready.get(one % 2) != (one, before):
                 self._plan.set_order(one, order.samples(one))
                 if self._mixes:
-                    rows = upload(self._mix_rows(one, before), self._device)
+                    rows = upload(self._draw_mixes(one, before), self._device)
                     self._mix_table[one % 2].copy_(rows, non_blocking=True)
                 self._ready[one % 2] = (one, before)
         self._plan.go_to(epoch, seen)
@@ -106,11 +109,11 @@ class DeviceBatches:
             The batch. The next call overwrites its tensors. `indices` is on the device.
         """
         plan = self._plan
-        row = self._mix_row() if self._mixes else None
+        rows = self._mix_rows() if self._mixes else None
         plan.draw()
         self._pixels.render(self._augment, plan.indices, plan.numbers, self._out)
         batch = Batch(self._out.permute(0, 3, 1, 2), plan.labels, plan.indices)
-        return batch if row is None else self._mixed(batch, row)
+        return batch if rows is None else blend(batch, self._partner, rows[:, 0], rows[:, 1:])
 
     def count(self, batches: int) -> None:
         """Move the position of the loader past batches that were enqueued.
@@ -120,39 +123,21 @@ class DeviceBatches:
         """
         self._sequence.skip(batches)
 
-    def _mix_row(self) -> Tensor:
-        """The row of `_mix_table` for the batch at the position, float32 [6]."""
+    def _mix_rows(self) -> Tensor:
+        """The rows of `_mix_table` for the batch at the position, float32 [1 or N, 5]."""
         epoch, seen = self._plan.position[:1], self._plan.position[1:2]
         number = torch.div(seen, self._order.global_batch_size, rounding_mode="floor")
         # `_mix_table[epoch, number]` would read the indices on the host.
-        row = epoch % 2 * self._order.num_batches + number
-        return self._mix_table.view(-1, 6).index_select(0, row)[0]
+        at = epoch % 2 * self._order.num_batches + number
+        return self._mix_table.flatten(0, 1).index_select(0, at)[0]
 
-    def _mix_rows(self, epoch: int, before: int) -> npt.NDArray[np.float32]:
-        """The rows of `_mix_table` for an epoch, float32 [num_batches, 6], as `BatchSequence.next`
-        numbers the batches."""
+    def _draw_mixes(self, epoch: int, before: int) -> npt.NDArray[np.float32]:
+        """`_mix_table` of an epoch, as `BatchSequence.next` numbers the batches."""
         order = self._order
-        rows = np.zeros((order.num_batches, 6), np.float32)
+        table = np.zeros(self._mix_table.shape[1:], np.float32)
         for k in range(order.num_batches):
             number = order.batch_number(before + k * order.global_batch_size)
             plan = draw_mix(self._augment, order.size, order.seed, epoch, number)
             assert plan is not None
-            box = (0, 0, 0, 0) if plan.box is None else plan.box
-            rows[k] = (plan.weight, plan.box is not None, *box)
-        return rows
-
-    def _mixed(self, batch: Batch, row: Tensor) -> Batch:
-        """The same as `mix`, with numbers that are on the device."""
-        images, weight = batch.images, row[0]
-        partners = images.roll(1, 0)
-        size = images.shape[2]
-        at = torch.arange(size, device=images.device)
-        inside = ((at >= row[3]) & (at < row[5]))[:, None] & ((at >= row[2]) & (at < row[4]))
-        cut = torch.where(inside, partners, images)
-        blended = torch.lerp(partners.float(), images.float(), weight).to(images.dtype)
-        images = torch.where(row[1] > 0, cut, blended)
-        mixed = (row[1] > 0) | (weight < 1)
-        partner_labels = torch.where(mixed, batch.labels.roll(1, 0), batch.labels)
-        labels = torch.where(partner_labels < 0, partner_labels, batch.labels)
-        weights = weight.expand(len(labels))
-        return Batch(images, labels, batch.indices, Mix(partner_labels, weights))
+            table[k, :, 0], table[k, :, 1:] = plan.weight, plan.box
+        return table

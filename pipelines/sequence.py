@@ -19,7 +19,7 @@ from slipform.pipelines.limits import MAX_EPOCH
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
-from slipform.pipelines.plan.plan import draw_mix
+from slipform.pipelines.plan.mix_plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.read_ahead import Cancelled
 from slipform.pipelines.samples import Samples

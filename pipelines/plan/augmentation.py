@@ -36,6 +36,7 @@ _Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
 Border = Literal["zero", "reflect", "edge"]
 EraseMode = Literal["const", "rand", "pixel"]
 _Corners = Literal["image", "black"]
+_MixMode = Literal["batch", "pair", "elem"]
 Interpolation = Literal["bilinear", "bicubic"]
 _Pair = tuple[float, float]
 
@@ -86,6 +87,8 @@ class Augmentation:
             Default "half". Recipes also have "model": the numbers of the net, with its size.
         mixup: Alpha of the Beta distribution (Zhang et al., 2018).
         cutmix: The same (Yun et al., 2019). With both, each batch takes one of them at random.
+        mix_mode: What has numbers of its own, as `mode` in timm: the "batch", each "pair" of
+            images, or each image ("elem"). Default "batch".
         mix_probability: Probability that a batch is mixed, as `prob` in timm. Default 1.
         switch_probability: With both, the probability of CutMix, as `switch_prob` in timm. Default
             0.5.
@@ -131,6 +134,7 @@ class Augmentation:
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
     mixup: float = 0.0
     cutmix: float = 0.0
+    mix_mode: _MixMode = "batch"
     mix_probability: float = 1.0
     switch_probability: float = 0.5
     erase: float = 0.0
@@ -156,17 +160,6 @@ class Augmentation:
             check(right, "normalize", "two times 3 numbers")
             floats = tuple(tuple(float(value) for value in values) for values in triples)
             object.__setattr__(self, "normalize", floats)
-        choices = (
-            ("crop", _Crop),
-            ("flip", _Flip),
-            ("border", Border),
-            ("interpolation", Interpolation),
-            ("corners", _Corners),
-            ("erase_mode", EraseMode),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed.__args__:  # type: ignore[attr-defined]
-                raise unknown(f"augment.{name}", getattr(self, name), allowed.__args__)  # type: ignore[attr-defined]
         if isinstance(self.normalize, str) and self.normalize not in (*MEAN_STD, "dataset"):
             raise unknown("augment.normalize", self.normalize, (*MEAN_STD, "dataset"))
         check(1 <= self.image_size <= 4096, "image_size", "1 to 4096")

@@ -12,7 +12,7 @@ from functools import cache
 from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.limits import whole
 
 __all__ = ["STRICT", "check_types", "is_number", "items"]
@@ -39,14 +39,14 @@ def items(values: object) -> tuple[Any, ...]:
 
 
 def check_types(settings: Any, section: str) -> None:
-    """Check that numbers are numbers, and that sections are sections.
+    """Check that numbers are numbers, words are allowed ones, and sections are sections.
 
     Args:
         settings: A dataclass.
         section: The name of its section in a recipe.
 
     Raises:
-        ConfigError: A value has another type, or is infinite or no number.
+        ConfigError: A value has another type, is infinite or no number, or no allowed word.
     """
     cls: Any = type(settings)
     for name, kind in _kinds(cls).items():
@@ -57,6 +57,8 @@ def check_types(settings: Any, section: str) -> None:
             raise ConfigError(f"{full} = {value!r}: give a number")
         elif get_origin(kind) is Literal and not isinstance(value, str):
             raise ConfigError(f"{full} = {value!r}: give one of {', '.join(get_args(kind))}")
+        elif get_origin(kind) is Literal and value not in get_args(kind):
+            raise unknown(full, value, get_args(kind))
         elif kind is bool and not isinstance(value, bool):
             raise ConfigError(f"{full} = {value!r}: give True or False")
         elif isinstance(kind, type) and is_dataclass(kind) and not isinstance(value, kind):

@@ -48,32 +48,13 @@ from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
 from slipform.pipelines.plan.chains import Chains, draw_chains
 from slipform.pipelines.plan.erasing import draw_keys
 from slipform.pipelines.plan.own_plan import with_own
-from slipform.pipelines.plan.philox import batch_uniforms
 from slipform.pipelines.plan.sigmas import draw_sigmas
 
-__all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
+__all__ = ["Plan", "draw", "numbers_of"]
 
 _Float32 = npt.NDArray[np.float32]
 _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class MixPlan:
-    """MixUp or CutMix of a batch.
-
-    MixUp: image i becomes weight * image i + (1 - weight) * image partner[i]. CutMix: image i takes
-    the pixels of `box` from image partner[i].
-
-    Attributes:
-        partner: int64 [N], positions in the batch.
-        weight: Share of image i, in 0..1. With CutMix, the share of pixels outside the box.
-        box: CutMix: (x0, y0, x1, y1) in output pixels. None: MixUp.
-    """
-
-    partner: _Int64
-    weight: float
-    box: tuple[int, int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,6 @@ class Plan:
         axis_aligned: The geometry of all samples is a box, perhaps mirrored.
         erase: int32 [N, 4], a box (x0, y0, x1, y1) of output pixels, empty if x0 == x1. None:
             nothing is erased.
-        mix: MixUp or CutMix of the batch. None: neither.
         chains: The operations of a policy. None: there is no policy.
         erase_mode: What erased boxes get: "const", "rand" or "pixel".
         erase_keys: uint64 [N], keys of the noise in erased boxes. None: they get none.
@@ -120,7 +100,6 @@ class Plan:
     border: Border
     axis_aligned: bool
     erase: _Int32 | None = None
-    mix: MixPlan | None = None
     chains: Chains | None = None
     erase_mode: EraseMode = "const"
     erase_keys: npt.NDArray[np.uint64] | None = None
@@ -138,7 +117,7 @@ class Plan:
             at: Positions of the samples.
 
         Returns:
-            A Plan of views. It has no `mix`, which belongs to the whole batch.
+            A Plan of views.
         """
         erase = None if self.erase is None else self.erase[at]
         chains = None if self.chains is None else self.chains.part(at)
@@ -148,7 +127,6 @@ class Plan:
             color=self.color[at],
             clip=self.clip[at],
             erase=erase,
-            mix=None,
             chains=chains,
             erase_keys=None if self.erase_keys is None else self.erase_keys[at],
             blur=None if self.blur is None else self.blur[at],
@@ -172,7 +150,7 @@ def draw(
         epoch: The epoch, from 0.
 
     Returns:
-        The Plan, without `mix` (see `draw_mix`).
+        The Plan.
     """
     assert not isinstance(spec.normalize, str), "resolve the spec first"
     n = len(indices)
@@ -214,46 +192,6 @@ def draw(
     clip[:, 2:] = np.maximum(clip[:, 2:], clip[:, :2] + 1)
     chains = draw_chains(spec.policy, spec.image_size, indices, plan.geometry, seed, epoch)
     return replace(plan, clip=clip, chains=chains)
-
-
-def draw_mix(
-    spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: int
-) -> MixPlan | None:
-    """Draw MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for a batch.
-
-    The partner of image i is image i - 1, as in torchvision: the order is random already. The
-    weight is drawn from Beta(alpha, alpha) by numpy's generator, which is seeded from Philox.
-
-    Args:
-        spec: The augmentation. If it has both, each batch takes one of them, CutMix with
-            `switch_probability`. With 1 - `mix_probability` a batch is not mixed.
-        batch_size: Number of samples N.
-        seed: The seed.
-        epoch: The epoch, from 0.
-        batch: Number of the batch in the epoch.
-
-    Returns:
-        The MixPlan, of weight 1 if the batch is not mixed, so that all batches have the same
-        form. None: the augmentation has neither.
-    """
-    if not (spec.mixup or spec.cutmix):
-        return None
-    u = batch_uniforms(seed, epoch, batch, 5)
-    cut = bool(spec.cutmix) and (not spec.mixup or u[0] < spec.switch_probability)
-    alpha = spec.cutmix if cut else spec.mixup
-    weight = float(np.random.Generator(np.random.Philox(key=int(u[1] * 2**53))).beta(alpha, alpha))
-    partner = np.roll(np.arange(batch_size), 1)
-    if u[4] >= spec.mix_probability:
-        return MixPlan(partner, 1.0, None)
-    if not cut:
-        return MixPlan(partner, weight, None)
-    size = spec.image_size
-    half = 0.5 * size * np.sqrt(1.0 - weight)
-    cx, cy = u[2] * size, u[3] * size
-    x0, y0, x1, y1 = (
-        int(np.clip(v, 0, size)) for v in (cx - half, cy - half, cx + half, cy + half)
-    )
-    return MixPlan(partner, 1.0 - (x1 - x0) * (y1 - y0) / size**2, (x0, y0, x1, y1))
 
 
 def numbers_of(spec: Augmentation) -> np.void:

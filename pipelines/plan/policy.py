@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.checks import STRICT, check_types
 
 __all__ = ["Policy"]
@@ -84,9 +84,6 @@ class Policy:
                 raise ConfigError(f"augment.policy.{name} = {getattr(self, name)}: give {allowed}")
 
         check_types(self, "augment.policy")
-        names = _Name.__args__  # type: ignore[attr-defined]
-        if self.name not in names:
-            raise unknown("augment.policy.name", self.name, names)
         check(0 <= self.num_ops <= _MOST, "num_ops", f"0 to {_MOST}")
         check(2 <= self.num_magnitude_bins <= 1000, "num_magnitude_bins", "2 to 1000")
         check(

@@ -40,6 +40,7 @@ def unread_settings(spec: Augmentation) -> list[str]:
             not spec.axis_aligned and not spec.policy,
             "rotation, perspective, translate, zoom or shear, and no policy",
         ),
+        ("mix_mode", mixed, "mixup or cutmix above 0"),
         ("mix_probability", mixed, "mixup or cutmix above 0"),
         ("switch_probability", bool(spec.mixup and spec.cutmix), "both mixup and cutmix above 0"),
         ("erase_mode", bool(spec.erase), "erase above 0"),

@@ -31,7 +31,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "warp": {"rotation": 30.0, "zoom": [0.5, 1.5], "flip": "alternating"},
     "mixup": {"crop": "random", "resize": 0, "padding": 2, "mixup": 0.4},
     "cutmix": {"crop": "random", "resize": 0, "padding": 2, "cutmix": 1.0},
-    "either": {"crop": "center", "resize": 10, "cutmix": 1.0, "mixup": 1.0},
+    "either": {"crop": "center", "resize": 10, "cutmix": 1.0, "mixup": 1.0, "mix_mode": "elem"},
     "policy": {"crop": "random", "resize": 0, "policy": Policy("rand_augment")},
     "blurred": {"crop": "random", "resize": 0, "policy": Policy("augmix"), "blur": Blur(0.5)},
 }
@@ -108,4 +108,5 @@ if __name__ == "__main__":
         compare(folder, dict(options), (0, 0), count=BATCHES if name == "box" else FEW)
     compare(folder, dict(SPECS["mixup"]), (3, 5))
     compare(folder, dict(SPECS["cutmix"]), (1, 4), ranks=(1, 2))  # inside a global batch
-    compare(folder, dict(SPECS["mixup"]), (0, 0), ranks=(1, 2), split_batches=True)  # 2 and 3
+    pairs = SPECS["mixup"] | {"mix_mode": "pair", "mix_probability": 0.5}
+    compare(folder, pairs, (0, 0), ranks=(1, 2), split_batches=True)  # 2 and 3 images

@@ -133,8 +133,8 @@ CHANGED: dict[str, Any] = {
 # These belong to the kernel that renders, to batches, or to evaluation. `device_batches` refuses
 # what only CPU cores render.
 NOT_DRAWN = {
-    "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_probability",
-    "switch_probability", "own",
+    "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_mode",
+    "mix_probability", "switch_probability", "own",
 }  # fmt: skip
 
 

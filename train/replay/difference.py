@@ -19,7 +19,8 @@ from torch import Tensor
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.order import EpochOrder
-from slipform.pipelines.plan.plan import Plan, draw, draw_mix
+from slipform.pipelines.plan.mix_plan import draw_mix
+from slipform.pipelines.plan.plan import Plan, draw
 from slipform.train.config.image_sizes import size_at
 from slipform.train.records import read_metrics
 from slipform.train.replay.batches import open_rank, replayed
@@ -181,7 +182,8 @@ class _Side:
                 number = own.batch_number(seen)
                 plan = draw_mix(loader.augment, own.size, own.seed, place.epoch, number)
                 if plan is not None:
-                    found.append((plan.weight, plan.box, plan.partner.tolist()))
+                    numbers = plan.partner, plan.weight, plan.box
+                    found.append([array.tolist() for array in numbers])
         return found
 
 

@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
-from slipform.pipelines.plan.plan import draw, draw_mix
+from slipform.pipelines.plan.mix_plan import draw_mix
+from slipform.pipelines.plan.plan import draw
 from tests.pipelines.plan.draws import NUM, PLAIN, alike, blank, draw_plan, theirs_of
 
 
@@ -193,24 +194,24 @@ def test_mixing_weights_and_boxes() -> None:
     weight, as in torchvision. With both settings, each batch takes one of them."""
     mixup = Augmentation(image_size=64, mixup=0.4)
     weights = np.array(
-        [draw_mix(mixup, 8, 0, epoch, batch).weight for epoch in range(20) for batch in range(50)]
+        [draw_mix(mixup, 8, 0, epoch, batch).weight[0] for epoch in range(20) for batch in range(50)]
     )  # type: ignore[union-attr]
     assert stats.kstest(weights, stats.beta(0.4, 0.4).cdf).pvalue > 1e-4
     cutmix = Augmentation(image_size=64, cutmix=1.0)
     plans = [draw_mix(cutmix, 8, 0, 0, batch) for batch in range(1000)]
-    boxes = np.array([plan.box for plan in plans])  # type: ignore[union-attr]
+    boxes = np.array([plan.box[0] for plan in plans])  # type: ignore[union-attr]
     torch.manual_seed(0)
     theirs = v2.CutMix(num_classes=4)
     drawn = [theirs.make_params([torch.zeros(2, 3, 64, 64)]) for _ in range(1000)]
     alike(boxes[:, 0], np.array([d["box"][0] for d in drawn]))
     alike(boxes[:, 3] - boxes[:, 1], np.array([d["box"][3] - d["box"][1] for d in drawn]))
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    np.testing.assert_allclose([plan.weight for plan in plans], 1 - areas / 64**2)  # type: ignore[union-attr]
+    np.testing.assert_allclose([plan.weight[0] for plan in plans], 1 - areas / 64**2)  # type: ignore[union-attr]
     both = [
         draw_mix(Augmentation(image_size=64, mixup=0.4, cutmix=1.0), 8, 0, 0, batch)
         for batch in range(1000)
     ]
-    assert stats.binomtest(sum(plan.box is None for plan in both), 1000, 0.5).pvalue > 1e-4  # type: ignore[union-attr]
+    assert stats.binomtest(sum(not plan.box.any() for plan in both), 1000, 0.5).pvalue > 1e-4  # type: ignore[union-attr]
     assert draw_mix(Augmentation(), 8, 0, 0, 0) is None
 
 

@@ -79,6 +79,7 @@ def test_run_folders_with_such_settings_still_load() -> None:
         ({"perspective_probability": 0.3}, {"perspective": 0.2}),
         ({"corners": "black"}, {"rotation": 5.0}),
         ({"mix_probability": 0.5}, {"mixup": 0.2}),
+        ({"mix_mode": "elem"}, {"cutmix": 0.2}),
         ({"switch_probability": 0.2, "mixup": 0.2}, {"cutmix": 1.0}),
         ({"erase_mode": "pixel"}, {"erase": 0.2}),
     ],
