@@ -14,6 +14,7 @@ from torch import nn
 from slipform.models.spec import ModelConfig
 from slipform.models.torchvision_nets import SMALL_INPUT
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["build_for_size", "check_batch_of_one", "check_size", "output_shape"]
 
@@ -80,7 +81,7 @@ def build_for_size(
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ConfigError(
                 f'"{config.name}" cannot be built, or takes images of no usual size: {reason}'
-                + (f" (model.options = {config.options})" if config.options else "")
+                + (f" (model.options = {shown(config.options)})" if config.options else "")
             ) from error
         stem = config.name.startswith(SMALL_INPUT) and not config.small_input
         raise ConfigError(

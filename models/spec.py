@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.options import options_of
+from slipform.pipelines.toml_text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,7 +81,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for setting in ("name", "head", "frozen_norm"):
             if not isinstance(value := getattr(self, setting), str):
-                raise ConfigError(f"model.{setting} = {value!r}: give a text")
+                raise ConfigError(f"model.{setting} = {shown(value)}: give a text")
         object.__setattr__(self, "name", _OLD_NAMES.get(self.name, self.name))
         if self.head not in HEADS:
             raise unknown("model.head", self.head, HEADS)

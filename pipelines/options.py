@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["converted", "options_of"]
 
@@ -73,5 +74,7 @@ def converted(
             options[key] = TypeAdapter(known[key]).validate_python(value)
         except ValidationError as error:
             words = wanted(error.errors(), known[key])
-            raise ConfigError(f'{setting}.{key} = {value!r} for "{owner}": give {words}') from None
+            raise ConfigError(
+                f'{setting}.{key} = {shown(value)} for "{owner}": give {words}'
+            ) from None
     return options

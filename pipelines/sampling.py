@@ -16,6 +16,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.plan.philox import order_uniforms
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["Draws", "Sampling", "by_name", "make_draws"]
 
@@ -148,7 +149,7 @@ def by_name(
         try:
             values[place[name]] = float(value)
         except (TypeError, ValueError):
-            raise ConfigError(f"{what}.{name} = {value!r}: give a number, 0 or more") from None
+            raise ConfigError(f"{what}.{name} = {shown(value)}: give a number, 0 or more") from None
     _check_weights(what, values)
     return values
 

@@ -1,4 +1,4 @@
-"""What a value may be, in the words of an error: "a whole number", "at least 1 or 'auto'".
+"""What a value may be, in the words of an error: a whole number; at least 1 or "auto".
 
 In: the type of a setting; errors of pydantic. Out: a text for after the word "give".
 """
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel
+
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["error_words", "listed", "type_words", "wanted"]
 
@@ -43,7 +45,7 @@ def wanted(errors: Iterable[Mapping[str, Any]], kind: Any = None) -> str:
         kind: The type of the value. None: only the errors say it.
 
     Returns:
-        Bounds, if a bound is exceeded ("at least 1 or 'auto'"); else the type.
+        Bounds, if a bound is exceeded (at least 1 or "auto"); else the type.
     """
     every = list(errors)
     if kind is None or any(error_words(error) and not _is_of_kind(error) for error in every):
@@ -68,7 +70,7 @@ def error_words(error: Mapping[str, Any]) -> str:
         bound = context[key]
         return f"{words} {bound:g}" if isinstance(bound, float) else f"{words} {bound}"
     if name == "literal_error":
-        return str(context["expected"])
+        return str(context["expected"]).replace("'", '"')
     if name == "string_pattern_mismatch":
         return f"a text that matches {context['pattern']}"
     if name == "finite_number":
@@ -115,7 +117,7 @@ def _words(kind: Any, many: bool) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(filter(None, (_words(part, many) for part in parts))))
     if origin is Literal:
-        return listed(map(repr, parts))
+        return listed(map(shown, parts))
     if origin in (tuple, list):
         return ("lists of " if many else "a list of ") + _items(parts)
     if origin is dict or kind is dict or _is_section(kind):

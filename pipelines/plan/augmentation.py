@@ -28,6 +28,7 @@ from slipform.pipelines.plan.checks import STRICT, check_types, is_number, items
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.registry import checked_table, warps
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["MEAN_STD", "Augmentation", "Border", "EraseMode", "Interpolation"]
 
@@ -144,7 +145,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
             if not ok:
-                raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
+                raise ConfigError(f"augment.{name} = {shown(getattr(self, name))}: give {allowed}")
 
         check_types(self, "augment")
         object.__setattr__(self, "own", checked_table(self.own))

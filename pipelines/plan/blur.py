@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.checks import STRICT, check_types, is_number
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["Blur"]
 
@@ -47,7 +48,9 @@ class Blur:
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
             if not ok:
-                raise ConfigError(f"augment.blur.{name} = {getattr(self, name)}: give {allowed}")
+                raise ConfigError(
+                    f"augment.blur.{name} = {shown(getattr(self, name))}: give {allowed}"
+                )
 
         check_types(self, "augment.blur")
         check(0 <= self.probability <= 1, "probability", "0 to 1")

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.limits import whole
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["STRICT", "check_types", "is_number", "items"]
 
@@ -54,16 +55,18 @@ def check_types(settings: Any, section: str) -> None:
         if kind is int:
             whole(full, value)
         elif kind is float and not is_number(value):
-            raise ConfigError(f"{full} = {value!r}: give a number")
+            raise ConfigError(f"{full} = {shown(value)}: give a number")
         elif get_origin(kind) is Literal and not isinstance(value, str):
-            raise ConfigError(f"{full} = {value!r}: give one of {', '.join(get_args(kind))}")
+            raise ConfigError(
+                f"{full} = {shown(value)}: give one of {', '.join(map(shown, get_args(kind)))}"
+            )
         elif get_origin(kind) is Literal and value not in get_args(kind):
             raise unknown(full, value, get_args(kind))
         elif kind is bool and not isinstance(value, bool):
-            raise ConfigError(f"{full} = {value!r}: give True or False")
+            raise ConfigError(f"{full} = {shown(value)}: give true or false")
         elif isinstance(kind, type) and is_dataclass(kind) and not isinstance(value, kind):
             example = f"{kind.__name__}(...), in a recipe {name} = {{ ... }}"
-            raise ConfigError(f"{full} = {value!r}: give {example}")
+            raise ConfigError(f"{full} = {shown(value)}: give {example}")
 
 
 @cache

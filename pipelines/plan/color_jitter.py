@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.checks import STRICT, check_types
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["ColorJitter"]
 
@@ -47,7 +48,9 @@ class ColorJitter:
             value, most = getattr(self, name), 0.5 if name == "hue" else 100
             if not 0 <= value <= most:
                 turns = " (turns)" if name == "hue" else ""
-                raise ConfigError(f"augment.color_jitter.{name} = {value}: give 0 to {most}{turns}")
+                raise ConfigError(
+                    f"augment.color_jitter.{name} = {shown(value)}: give 0 to {most}{turns}"
+                )
 
     def __bool__(self) -> bool:
         """Whether any color is changed."""

@@ -87,7 +87,7 @@ def draw_mix(
     box = np.zeros((rows, 4), np.int64)
     _apply(u, cut, spec.mix_probability, spec.image_size, weight, box)
     if spec.mix_mode == "pair":
-        weight, box = (np.repeat(numbers, 2, axis=0)[:batch_size] for numbers in (weight, box))
+        weight, box = weight.repeat(2)[:batch_size], box.repeat(2, axis=0)[:batch_size]
     return MixPlan(partners_of(spec.mix_mode, batch_size), weight, box)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.checks import STRICT, check_types
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["Policy"]
 
@@ -81,7 +82,9 @@ class Policy:
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
             if not ok:
-                raise ConfigError(f"augment.policy.{name} = {getattr(self, name)}: give {allowed}")
+                raise ConfigError(
+                    f"augment.policy.{name} = {shown(getattr(self, name))}: give {allowed}"
+                )
 
         check_types(self, "augment.policy")
         check(0 <= self.num_ops <= _MOST, "num_ops", f"0 to {_MOST}")
@@ -110,8 +113,8 @@ class Policy:
                 continue
             readers = " or ".join(f'"{name}"' for name in _READ_BY[entry.name])
             raise ConfigError(
-                f"augment.policy.{entry.name} = {value} has no effect: augment.policy.name is"
-                f' "{self.name}", and it is a setting of {readers}. Remove it, or choose another'
+                f"augment.policy.{entry.name} = {shown(value)} has no effect: augment.policy.name"
+                f' is "{self.name}", and it is a setting of {readers}. Remove it, or choose another'
                 " name"
             )
 

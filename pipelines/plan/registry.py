@@ -20,6 +20,7 @@ from slipform.pipelines.errors import ConfigError, nearest
 from slipform.pipelines.options import converted, options_of
 from slipform.pipelines.plan import own
 from slipform.pipelines.plan.checks import is_number
+from slipform.pipelines.toml_text import shown
 
 if TYPE_CHECKING:
     from slipform.pipelines.plan.plan import Plan
@@ -193,18 +194,18 @@ def checked_table(table: Any) -> dict[str, dict[str, Any]]:
     """
     example = "give a table of names, such as { swap = { probability = 0.5 } }"
     if not isinstance(table, Mapping):
-        raise ConfigError(f"augment.own = {table!r}: {example}")
+        raise ConfigError(f"augment.own = {shown(table)}: {example}")
     found = {}
     for name, options in table.items():
         if not isinstance(name, str):
-            raise ConfigError(f"augment.own = {table!r}: {example}")
+            raise ConfigError(f"augment.own = {shown(table)}: {example}")
         if options is True:
             options = {}
         if options is False:
             continue
         if not isinstance(options, Mapping):
             raise ConfigError(
-                f"augment.own.{name} = {options!r}: give a table of options, such as"
+                f"augment.own.{name} = {shown(options)}: give a table of options, such as"
                 " { probability = 0.5 }, or true or false"
             )
         found[name] = {str(key): _plain(one, f"{name}.{key}") for key, one in options.items()}
@@ -220,5 +221,6 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(part, where) for part in value]
     raise ConfigError(
-        f"augment.own.{where} = {value!r}: give a text, a finite number, true or false, or a list"
+        f"augment.own.{where} = {shown(value)}: give a text, a finite number, true or false,"
+        " or a list"
     )

@@ -6,6 +6,7 @@ In: an Augmentation. Out: sentences for the user.
 from __future__ import annotations
 
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.toml_text import shown
 
 __all__ = ["unread_settings"]
 
@@ -47,13 +48,7 @@ def unread_settings(spec: Augmentation) -> list[str]:
         ("blur", bool(spec.blur), "blur.probability above 0"),
     )
     return [
-        f"augment.{name} = {_shown(getattr(spec, name))} has no effect: it needs {needs}"
+        f"augment.{name} = {shown(getattr(spec, name))} has no effect: it needs {needs}"
         for name, is_read, needs in rules
         if not is_read and getattr(spec, name) != getattr(_DEFAULT, name)
     ]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(f'{part:g}' for part in value)}]"
-    return f'"{value}"' if isinstance(value, str) else str(value)

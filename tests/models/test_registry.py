@@ -197,8 +197,8 @@ def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
         (ModelConfig("densenet121", small_input=True), 32, "has no stem for small images"),
         (ModelConfig("tiny", small_input=True), 32, 'remove it for "tiny"'),
         (ModelConfig("tiny", options={"widht": 8}), 32, 'Did you mean "width"'),
-        (ModelConfig("tiny", options={"width": "wide"}), 32, "model.options.width = 'wide'"),
-        (ModelConfig("cnn", options={"pool": "min"}), 32, "'max', 'avg' or 'stride'"),
+        (ModelConfig("tiny", options={"width": "wide"}), 32, 'model.options.width = "wide"'),
+        (ModelConfig("cnn", options={"pool": "min"}), 32, '"max", "avg" or "stride"'),
         (ModelConfig("alexnet", options={"dropuot": 0.1}), 224, 'Did you mean "dropout"'),
         (
             ModelConfig("resnet18", options={"dropout": 0.1}),
@@ -257,7 +257,7 @@ def test_a_registered_net_is_built_by_name_with_checked_options() -> None:
         register_model(mine)  # a notebook cell may run twice
         config = ModelConfig("mine", options={"width": "7", "note": 3})
         assert count(build(config, num_classes=2, image_size=8)).total == 192 * 7 + 7 + 7 * 2 + 2
-        with pytest.raises(ConfigError, match=r"model\.options\.width = 'x'"):
+        with pytest.raises(ConfigError, match=r'model\.options\.width = "x"'):
             build(ModelConfig("mine", options={"width": "x"}), num_classes=2, image_size=8)
     finally:
         del REGISTERED["mine"]

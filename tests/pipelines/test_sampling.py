@@ -120,7 +120,7 @@ def test_weights_of_samples() -> None:
         ([[1.0], [1.0, 2.0], []], "a weight for each of the 3 samples"),
         (np.full(3, 1e308), "sum of the weights is too large"),
         ({"a": 1e308, "b": 1e308, "c": 1e308}, "sum of the weights is too large"),
-        ({"a": "much"}, "sampling.a = 'much': give a number"),
+        ({"a": "much"}, 'sampling.a = "much": give a number'),
         ({"b": None}, "sampling.b = None: give a number"),
         ({"c": [1.0]}, "give a number"),
         ({"a": np.inf}, "finite"),

@@ -142,9 +142,9 @@ def train(
     from slipform.pipelines.manifest import read_manifest
     from slipform.pipelines.mirror.folder import local_folder
     from slipform.pipelines.plan.unread import unread_settings
+    from slipform.pipelines.toml_text import value_text
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
-    from slipform.train.config.toml import value_text
     from slipform.train.machine.distributed import restarts
     from slipform.train.run.folder import check, new_folder, resumed_recipe
     from slipform.train.run.identity import dataset_folder

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from slipform.pipelines.errors import ConfigError, nearest
-from slipform.pipelines.wanted import listed, type_words, wanted
+from slipform.pipelines.toml_text import shown
+from slipform.pipelines.wanted import error_words, listed, type_words, wanted
 from slipform.train.config.sections import VARIANTS
 
 __all__ = ["explain"]
@@ -49,7 +50,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         if inside := [c for c in inside if c["input"] is not first["input"]]:
             complaints, first = inside, inside[0]
             where = f"{where}.{first['loc'][-1]}"
-    given, shown = first["input"], _shown(first["input"])
+    given, text = first["input"], shown(first["input"])
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return _unknown(path, owner, root)
@@ -57,35 +58,33 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             allowed = VARIANTS[where]
             name = str(first["ctx"]["tag"])
             return (
-                f"{where}.name = {name!r}: give {listed(map(repr, allowed))}."
+                f"{where}.name = {shown(name)}: give {listed(map(shown, allowed))}."
                 f"{nearest(name, allowed)}"
             )
         case "literal_error":
-            expected = first["ctx"]["expected"]
-            hint = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            expected = error_words(first)
+            hint = nearest(str(given), re.findall(r'"([^"]*)"', expected))
             same = (one for one in complaints if _place(one["loc"], root)[0] == path)
             if any(one["type"] == "dict_type" for one in same):
                 expected += " or a table, such as { NAME = 2.0 }"
-            return f"{where} = {shown}: give {expected}.{hint}"
+            return f"{where} = {text}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings contain text that is no Unicode: {first['msg']}"
     section = None if isinstance(given, dict) or not path else _fields(owner).get(path[-1])
     if names := ["name"] if where in VARIANTS else list(_fields(section)):
-        better = f"{where}.name = {shown}" if "name" in names else f"{where}.KEY = VALUE"
-        return (
-            f"{where} = {shown}: {where} is a section. Give {better}; it has: {', '.join(names)}."
-        )
+        better = f"{where}.name = {text}" if "name" in names else f"{where}.KEY = VALUE"
+        return f"{where} = {text}: {where} is a section. Give {better}; it has: {', '.join(names)}."
     choices = [c for c in complaints if _place(c["loc"], root)[0] == path]
     # The type of the setting, if the value is not one in its table.
     kind = _fields(owner).get(path[-1]) if path and where == ".".join(path) else None
     words = wanted(choices, kind if kind and type_words(kind) else None)
     in_list = any(isinstance(part, int) for part in first["loc"])
-    said = f"{where} has {shown}: give {words}" if in_list else f"{where} = {shown}: give {words}"
+    said = f"{where} has {text}: give {words}" if in_list else f"{where} = {text}: give {words}"
     if not isinstance(given, str):
         return said
     if first["type"] == "tuple_type" and not in_list and _holds_texts(kind):
         return f"{said}. Write a list: {json.dumps([given])}"
-    near = nearest(given, re.findall(r"'([^']*)'", words))
+    near = nearest(given, re.findall(r'"([^"]*)"', words))
     return f"{said}.{near}" if near else said
 
 
@@ -93,12 +92,6 @@ def _holds_texts(kind: Any) -> bool:
     """Whether a type is a list of texts, perhaps of certain ones."""
     parts = typing.get_args(kind)
     return any(part is str or typing.get_origin(part) is typing.Literal for part in parts)
-
-
-def _shown(given: Any) -> str:
-    """A value as text, at most 80 characters."""
-    text = repr(given)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from slipform.models.spec import InputSpec, ModelConfig
 from slipform.pipelines.errors import ConfigError, nearest, unknown
 from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation, Interpolation
+from slipform.pipelines.toml_text import shown
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.layers import Settings
 
@@ -58,7 +59,7 @@ def with_own_input(settings: Settings) -> Settings:
         value = augment.get(name)
         if isinstance(value, str) and value != _WORD:
             hint = nearest(value, [_WORD])
-            raise ConfigError(f'augment.{name} = {value!r}: give pixels, or "{_WORD}".{hint}')
+            raise ConfigError(f'augment.{name} = {shown(value)}: give pixels, or "{_WORD}".{hint}')
     words = ("normalize", "image_size", "resize", "interpolation")
     asked = [name for name in words if augment.get(name) == _WORD]
     if not asked:
@@ -135,12 +136,12 @@ def _differences(config: RunConfig, own: InputSpec) -> dict[str, str]:
     if config.train.eval_size not in (0, own.image_size):
         found["train.eval_size"] = f"{config.train.eval_size} px in evaluation"
     if own.squash != (evaluated.crop == "none"):
-        found["augment.crop"] = f"augment.crop = {augment.crop}"
+        found["augment.crop"] = f"augment.crop = {shown(augment.crop)}"
     elif not own.squash and abs(evaluated.resize - own.resize(evaluated.image_size)) > 1:  # rounded
         name = "augment.evaluation_resize" if augment.evaluation_resize else "augment.resize"
         found[name] = f"resize {evaluated.resize} at {evaluated.image_size} px"
     if MEAN_STD.get(str(augment.normalize), augment.normalize) != (own.mean, own.std):
-        found["augment.normalize"] = f"augment.normalize = {augment.normalize}"
+        found["augment.normalize"] = f"augment.normalize = {shown(augment.normalize)}"
     if own.interpolation != augment.interpolation:
         found["augment.interpolation"] = f"{augment.interpolation} resize with antialiasing"
     return found

@@ -1,16 +1,14 @@
 """A configuration as TOML.
 
-In: a RunConfig, or a value. Out: text; `read_config` turns that of a RunConfig into an equal one.
+In: a RunConfig. Out: text; `read_config` turns it into an equal RunConfig.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
+from slipform.pipelines.toml_text import value_text
 from slipform.train.config.run_config import RunConfig
 
-__all__ = ["to_toml", "value_text"]
+__all__ = ["to_toml"]
 
 
 def to_toml(config: RunConfig) -> str:
@@ -32,25 +30,3 @@ def to_toml(config: RunConfig) -> str:
                 f"{key} = {value_text(value)}" for key, value in values.items() if value is not None
             ]
     return "\n".join(lines) + "\n"
-
-
-def value_text(value: Any) -> str:
-    """Write a value as TOML, as in `--set NAME=VALUE`.
-
-    Args:
-        value: A text, a number, a truth value, or a list or dictionary of such.
-    """
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case int() | float():
-            return repr(value)
-        case list() | tuple():
-            return f"[{', '.join(map(value_text, value))}]"
-        case dict():
-            pairs = (f"{value_text(str(key))} = {value_text(v)}" for key, v in value.items())
-            return f"{{ {', '.join(pairs)} }}" if value else "{}"
-    # No field has another type.
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no TOML form")  # pragma: no cover

@@ -12,6 +12,7 @@ import torch
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.toml_text import shown
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run import identity
@@ -69,7 +70,7 @@ def check_unchanged(
     config = with_teacher(config, manifest, Process(torch.device("cpu")))
     divided = manifest.labels == "multi" and config.data.fold  # what data.fold_rule is about
     changed = [
-        f"{name} = {before}, not {now}"
+        f"{name} = {shown(before)}, not {shown(now)}"
         for name, (before, now) in differences(run_config(run), config).items()
         if now != "auto" and not has_no_effect(name) and (divided or name != "data.fold_rule")
     ]

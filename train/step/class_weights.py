@@ -16,6 +16,8 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.sampling import by_name
+from slipform.pipelines.toml_text import shown
+from slipform.pipelines.wanted import listed
 from slipform.train.config.losses import LossConfig
 from slipform.train.config.sections import VARIANTS
 
@@ -66,7 +68,7 @@ class Labels:
         fit = [name for name, loss in kinds if self.kind in getattr(loss, "label_kinds", ())]
         raise ConfigError(
             f'loss.name = "{config.name}" is for images with one label, and an image of this'
-            f" dataset has {_WORDS[self.kind]}: give {' or '.join(map(repr, fit))}."
+            f" dataset has {_WORDS[self.kind]}: give {listed(map(shown, fit))}."
         )
 
 

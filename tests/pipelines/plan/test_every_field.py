@@ -14,7 +14,8 @@ OTHERS = {
     "perspective_probability",  # its default, in each case with a perspective
     "evaluation_resize",  # only `evaluation` reads it
     "own",  # the host draws; see `device_batches`
-    *("mixup", "cutmix", "mix_mode", "mix_probability", "switch_probability"),  # of a batch: `draw_mix`
+    # Of a batch: `draw_mix`.
+    *("mixup", "cutmix", "mix_mode", "mix_probability", "switch_probability"),
 }
 # Fields that only CPU cores render, each with a value.
 ON_CORES: dict[str, Any] = {"interpolation": "bicubic"}

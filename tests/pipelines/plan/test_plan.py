@@ -193,9 +193,8 @@ def test_mixing_weights_and_boxes() -> None:
     """Weights have the distribution Beta(alpha, alpha). The area of CutMix boxes follows from the
     weight, as in torchvision. With both settings, each batch takes one of them."""
     mixup = Augmentation(image_size=64, mixup=0.4)
-    weights = np.array(
-        [draw_mix(mixup, 8, 0, epoch, batch).weight[0] for epoch in range(20) for batch in range(50)]
-    )  # type: ignore[union-attr]
+    places = [(epoch, batch) for epoch in range(20) for batch in range(50)]
+    weights = np.array([draw_mix(mixup, 8, 0, *place).weight[0] for place in places])  # type: ignore[union-attr]
     assert stats.kstest(weights, stats.beta(0.4, 0.4).cdf).pvalue > 1e-4
     cutmix = Augmentation(image_size=64, cutmix=1.0)
     plans = [draw_mix(cutmix, 8, 0, 0, batch) for batch in range(1000)]

@@ -225,7 +225,7 @@ def test_a_wrong_setting_is_named(options: dict[str, Any], says: str) -> None:
 
 
 def test_a_policy_makes_black_corners() -> None:
-    with pytest.raises(ConfigError, match='border = reflect: give "zero" with'):
+    with pytest.raises(ConfigError, match='border = "reflect": give "zero" with'):
         Augmentation(border="reflect", policy=Policy("augmix"))
     with pytest.raises(ConfigError, match="padding = 32: give less than image_size"):
         Augmentation(image_size=32, crop="random", padding=32, policy=Policy("augmix"))

@@ -13,6 +13,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.policy_space import space_of
 from slipform.pipelines.plan.unread import unread_settings
+from slipform.pipelines.toml_text import value_text
 from slipform.train.config.recipe import load_recipe, parse_config, recipe_names
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
@@ -40,7 +41,9 @@ def test_a_setting_is_refused_exactly_if_it_changes_nothing(name: str) -> None:
             continue
         with pytest.raises(ConfigError) as caught:
             Policy(name, **{setting: value})  # type: ignore[arg-type]
-        assert f"augment.policy.{setting} = {value} has no effect" in caught.value.message
+        assert (
+            f"augment.policy.{setting} = {value_text(value)} has no effect" in caught.value.message
+        )
         assert f'name is "{name}"' in caught.value.message
 
 

@@ -241,8 +241,8 @@ def test_importing_the_configuration_does_not_import_torch() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"model": "resnet18"}, "Give model.name = 'resnet18'"),
-        ({"optimizer": "sgd"}, "Give optimizer.name = 'sgd'"),
+        ({"model": "resnet18"}, 'Give model.name = "resnet18"'),
+        ({"optimizer": "sgd"}, 'Give optimizer.name = "sgd"'),
         ({"train": 3}, "Give train.KEY = VALUE; it has: epochs, batch_size"),
     ],
 )

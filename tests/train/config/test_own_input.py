@@ -140,7 +140,7 @@ def test_the_log_describes_the_images_of_the_net(tmp_path: Path) -> None:
         "images of the pretrained timm/tf_efficientnet_lite0: 224 px, resize 256"
     )
     assert lite0.endswith(
-        "This run differs: augment.normalize = imagenet, bilinear resize with antialiasing."
+        'This run differs: augment.normalize = "imagenet", bilinear resize with antialiasing.'
         ' For those of the net: augment.normalize = "model", augment.interpolation = "model".'
     )
     sets = ["model.name=timm/tf_efficientnet_lite0", "augment.normalize=model"]
@@ -169,7 +169,7 @@ def test_the_log_describes_the_images_of_the_net(tmp_path: Path) -> None:
             '128 px, resize 256 at 128 px. For those of the net: augment.image_size = "model",'
             ' augment.resize = "model".',
         ),
-        (["augment.crop=none"], "augment.crop = none."),
+        (["augment.crop=none"], 'augment.crop = "none".'),
         (["train.eval_size=256"], "256 px in evaluation."),
         (["augment.crop=random_resized"], ""),
     ],
@@ -196,7 +196,7 @@ def test_following_the_advice_leaves_no_difference() -> None:
         "This run differs: bilinear resize with antialiasing."
         ' For those of the net: augment.interpolation = "model".'
     )
-    assert "augment.crop = center" in note(*squeezed, "augment.crop=center")
+    assert 'augment.crop = "center"' in note(*squeezed, "augment.crop=center")
 
 
 def test_the_defaults_for_a_dataset_count_as_given(shapes: Path) -> None:

@@ -22,9 +22,9 @@ from slipform.train.config.resolve import resolve
     [
         ("train.epoch=3", ['"train.epoch"', '"epochs"']),
         ("optimizr.lr=3", ['"optimizr"', '"optimizer"']),
-        ("optimizer.name=sdg", ["optimizer.name", "'sdg'", '"sgd"']),
-        ("train.epochs=two", ["train.epochs", "'two'", "a whole number"]),
-        ("train.batch_size=0", ["train.batch_size = 0", "at least 1 or 'auto'"]),
+        ("optimizer.name=sdg", ["optimizer.name", '"sdg"', '"sgd"']),
+        ("train.epochs=two", ["train.epochs", '"two"', "a whole number"]),
+        ("train.batch_size=0", ["train.batch_size = 0", 'at least 1 or "auto"']),
         ("augment.color_jitter.bright=3", ["augment.color_jitter.bright", '"brightness"']),
         ("augment.color_jitter.hue=0.9", ["augment.color_jitter.hue", "0.5"]),
         ("augment.crop=centre", ["augment.crop", '"center"']),

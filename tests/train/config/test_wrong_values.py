@@ -10,10 +10,11 @@ import pytest
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.limits import MAX_SEED
+from slipform.pipelines.wanted import listed
 from slipform.train.config.run_config import RunConfig, check
 from slipform.train.config.sections import VARIANTS
 
-EXECUTORS = ", ".join(map(repr, ("auto", *NAMES[:-1]))) + f" or {NAMES[-1]!r}"
+EXECUTORS = listed(f'"{name}"' for name in ("auto", *NAMES))
 VALUES: tuple[Any, ...] = (
     {}, {"a": 1}, {"a": "b"}, {"a": {}}, {"a": [1]}, {"a": -1.0}, {"cat": 1.0, "dog": "x"},
     [], ["a"], [["a"]], [[[1]]], [[1, 2]], [{"a": 1}], "a word", 7, -1, 0.5, True, None, math.nan,
@@ -71,19 +72,19 @@ def test_every_section_refuses_what_is_no_table(section: str) -> None:
     [
         (
             {"data": {"executor": {"name": "host"}}},
-            f"data.executor = {{'name': 'host'}}: give {EXECUTORS}.",
+            f'data.executor = {{ "name" = "host" }}: give {EXECUTORS}.',
         ),
         (
             {"train": {"select": {}}},
-            "train.select = {}: give 'accuracy', 'loss', 'train_loss' or 'last'.",
+            'train.select = {}: give "accuracy", "loss", "train_loss" or "last".',
         ),
         (
             {"data": {"executor": {"a": 1}, "sampling": {"cat": "x"}}},
-            f"data.executor = {{'a': 1}}: give {EXECUTORS}.",
+            f'data.executor = {{ "a" = 1 }}: give {EXECUTORS}.',
         ),
         (
             {"data": {"sampling": {"cat": "x"}}},
-            "data.sampling.cat = 'x': give a number",
+            'data.sampling.cat = "x": give a number',
         ),
         (
             {"loss": {"class_weights": {"cat": 1.0, "dog": -2.0}}},
@@ -91,7 +92,7 @@ def test_every_section_refuses_what_is_no_table(section: str) -> None:
         ),
         (
             {"data": {"sampling": "balance"}},
-            "data.sampling = 'balance': give 'all' or 'balanced' or a table, such as"
+            'data.sampling = "balance": give "all" or "balanced" or a table, such as'
             ' { NAME = 2.0 }. Did you mean "balanced"?',
         ),
         (
@@ -116,16 +117,16 @@ def test_every_section_refuses_what_is_no_table(section: str) -> None:
         ),
         (
             {"train": {"batch_size": "atuo"}},
-            "train.batch_size = 'atuo': give a whole number or 'auto'. Did you mean \"auto\"?",
+            'train.batch_size = "atuo": give a whole number or "auto". Did you mean "auto"?',
         ),
         (
             {"records": {"sinks": "csv"}},
-            "records.sinks = 'csv': give a list of 'tensorboard', 'csv', 'wandb', 'mlflow' or"
-            " 'trackio'. Write a list: [\"csv\"]",
+            'records.sinks = "csv": give a list of "tensorboard", "csv", "wandb", "mlflow" or'
+            ' "trackio". Write a list: ["csv"]',
         ),
         (
             {"records": {"project": "a/b"}},
-            "records.project = 'a/b': give a text that matches ^[\\w .-]+$",
+            'records.project = "a/b": give a text that matches ^[\\w .-]+$',
         ),
         (
             {"train": {"seed": 1 << 80}},
@@ -154,7 +155,7 @@ def test_every_section_refuses_what_is_no_table(section: str) -> None:
         ),
         (
             {"data": {"on_bad": "x", "sampling": 3}},
-            "data.on_bad = 'x': give 'error' or 'skip'.",
+            'data.on_bad = "x": give "error" or "skip".',
         ),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_split_without_images_has_the_figures_of_its_labels() -> None:
 def test_what_does_not_fit_is_refused(
     data: Path, run: Path, shapes: Path, small: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="give 'bce' or 'asymmetric'"):
+    with pytest.raises(ConfigError, match='give "bce" or "asymmetric"'):
         fit(small(), data, tmp_path / "a", quiet=True)
     with pytest.raises(ConfigError, match="has one label for each image, and the run"):
         Classifier.load(run, "cpu").evaluate(shapes)

@@ -215,11 +215,12 @@ def test_mixed_targets_are_the_mix_of_the_targets(name: str, smoothing: float) -
 
 
 def test_a_loss_that_does_not_fit_the_labels_is_refused() -> None:
-    several = "dataset has any number of labels: give 'bce' or 'asymmetric'"
+    several = 'dataset has any number of labels: give "bce" or "asymmetric"'
     for name in ("cross_entropy", "focal", "multi_margin"):
         with pytest.raises(ConfigError, match=several):
             make_loss(LOSSES[name](), labels("multi"))
-    with pytest.raises(ConfigError, match="has shares of classes: give 'cross_entropy'"):
+    shares = 'has shares of classes: give "cross_entropy", "focal", "bce" or "asymmetric"'
+    with pytest.raises(ConfigError, match=shares):
         make_loss(LOSSES["multi_margin"](), labels("soft"))
 
 
@@ -231,5 +232,5 @@ def test_wrong_weights_are_explained() -> None:
         RunConfig().replace("loss.class_weights", "balancd")
     with pytest.raises(ConfigError, match=r"class_weights\.a = -1\.0: give at least 0"):
         RunConfig().replace("loss.class_weights", {"a": -1.0})
-    with pytest.raises(ConfigError, match=r"give 'none' or 'balanced' or a table"):
+    with pytest.raises(ConfigError, match=r'give "none" or "balanced" or a table'):
         RunConfig().replace("loss.class_weights", 3)
