@@ -26,7 +26,7 @@ from slipform.preprocess.survey import size_of
 
 __all__ = ["account", "closing_words", "named", "report", "shard_words"]
 
-_LARGE_PIXELS = 2_000_000
+_ADVICE_PIXELS = 2_000_000  # from here on the account advises smaller images
 _LOOKED_AT = 15  # number of images whose headers are read for their size
 _LABELS = {"multi": "any number for each image", "soft": "shares of classes for each image"}
 _SHOWN = 8  # number of damaged samples that are named
@@ -192,7 +192,7 @@ def _large(source: SampleSource, encoding: Encoding) -> str:
     step = -(-len(train.labels) // _LOOKED_AT)
     sizes = (size_of(train, index) for index in range(0, len(train.labels), step))
     pixels = [size[0] * size[1] for size in sizes if size]
-    if not pixels or (typical := median(pixels)) < _LARGE_PIXELS:
+    if not pixels or (typical := median(pixels)) < _ADVICE_PIXELS:
         return ""
     return (
         f"note: the images are large, about {typical / 1e6:.0f} megapixels. train reads them many"

@@ -1,17 +1,19 @@
-"""Compare what "auto" chooses for the steps of a net with every fixed choice.
+"""Compare what "auto" chooses with every fixed choice.
 
 In: datasets, nets, batch sizes. Out: a row for each net: the speed of its training step with each
 precision and memory format, compiled and not, and the speed of the choice of "auto" as a share of
-the fastest.
+the fastest. A row for each dataset: the same for the executors of the loader.
 
-"auto" decides as it does before a long run, without the machine's profile. After that, the real
-steps of all choices are measured in turns, in the same process.
+For steps, "auto" decides as it does before a long run, without the machine's profile. After that,
+the real steps of all choices are measured in turns, in the same process. The loader with each
+executor has its own process.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -38,10 +40,12 @@ __all__ = ["LAYOUT", "command", "measure"]
 
 _RATE = "_images_per_second"
 LAYOUT = Layout(
-    title='The choice of "auto" for the training step',
+    title='The choice of "auto"',
     about='Precision, memory format, torch.compile: "auto" measures a few steps before a run and'
-    " chooses. Its share is its speed divided by that of the fastest choice, in the same rounds.",
+    " chooses. Executor: it takes `resident` if the decoded images fit in a quarter of the free"
+    " memory. Its share is its speed divided by that of the fastest choice, in the same rounds.",
     rank=4,
+    group=("choice",),
     columns=(
         "auto_of_fastest_ratio",
         "decision_seconds",
@@ -51,6 +55,7 @@ LAYOUT = Layout(
             for one in ("fp32", "bf16")
             for layout in ("last", "first")
         ),
+        *(f"{name}{_RATE}" for name in ("resident", "host", "dali", "stream")),
     ),
 )
 
@@ -67,7 +72,8 @@ LAYOUT = Layout(
 @click.option(
     "--models",
     default=None,
-    help="Nets. [default: alexnet,resnet18,vgg16; small images: tiny,cnn,fast]",
+    help='Nets, or "none": the executors alone. [default: alexnet,resnet18,vgg16; small images:'
+    " tiny,cnn,fast]",
 )
 @click.option("--batch-sizes", default="16", show_default=True, help="Images in a batch.")
 @click.option(
@@ -88,15 +94,17 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Compare what "auto" chooses for the steps of a net with every fixed choice.
+    """Compare what "auto" chooses for the steps of a net, and for the loader, with every fixed
+    choice.
 
     \b
     Example: bench auto --data data/caltech101 --models alexnet,resnet18
     """
-    from slipform.bench.race.training_point import SMALL_MODELS, Point
+    from slipform.bench.race.executors import executors_row
+    from slipform.bench.race.race import FULL, QUICK
+    from slipform.bench.race.training_point import Point
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
-    from slipform.bench.work import is_small
     from slipform.models.registry import find
     from slipform.models.spec import ModelConfig
     from slipform.pipelines.manifest import read_manifest
@@ -105,13 +113,7 @@ def command(
     points = [
         Point(str(data), name, size, device=device_name(device), cores=environment.cores)
         for data in folders
-        for name in (
-            words(models)
-            if models
-            else SMALL_MODELS
-            if is_small(data)
-            else ("alexnet", "resnet18", "vgg16")
-        )
+        for name in _nets(models, data)
         for size in numbers(batch_sizes, "--batch-sizes")
     ]
     for point in points:
@@ -134,9 +136,23 @@ def command(
             return Row(suite="auto", case=case, status=failure.status, note=failure.note)
         return Row(suite="auto", case=case, settings=settings, figures=figures)
 
-    rows = finish("auto", map(row, points), out, environment)
+    def executors(folder: Path) -> Row:
+        effort = QUICK if quick else FULL
+        return executors_row(folder, environment.cores, device_name(device), effort, say)
+
+    found = chain(map(executors, folders), map(row, points))
+    rows = finish("auto", found, out, environment)
     if all(row.status != "ok" for row in rows):
-        raise SlipformError("no net could be measured")
+        raise SlipformError("nothing could be measured")
+
+
+def _nets(models: str | None, data: Path) -> tuple[str, ...]:
+    from slipform.bench.race.training_point import SMALL_MODELS
+    from slipform.bench.work import is_small
+
+    if models is None:
+        return SMALL_MODELS if is_small(data) else ("alexnet", "resnet18", "vgg16")
+    return () if models == "none" else tuple(words(models))
 
 
 def measure(

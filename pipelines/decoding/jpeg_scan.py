@@ -74,10 +74,10 @@ def decode_region(
     # The blocks at the end of a row are written with eight columns, whatever their width.
     planes = np.zeros((3, side_y // scale, (x1 - x0) * side_x // scale + 8), np.float32)
     mcus, outputs = np.array([x0, y0, x1, y1]), layout.outputs(scale)
-    kinds = np.log2(outputs).astype(np.int64)
-    use, found = (_ALL, _NO_ENTRIES) if entries is None else (_ENTER, entries)
-    sound = _read_scan(
-        jpeg, *layout, mcus, kinds, last_needed(outputs), use, STEP, *found, planes, pixels
+    shifts = np.log2(outputs).astype(np.int64)
+    mode, found = (_ALL, _NO_ENTRIES) if entries is None else (_ENTER, entries)
+    sound = _run_scan(
+        jpeg, *layout, mcus, shifts, last_needed(outputs), mode, STEP, *found, planes, pixels
     )
     return (pixels, (x0 * side_x, y0 * side_y)) if sound else None
 
@@ -124,16 +124,16 @@ def _stream(jpeg: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _read_all(
     stream: npt.NDArray[np.uint8],
     layout: Layout,
-    use: int,
+    mode: int,
     entries: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
 ) -> bool:
-    return _read_scan(
-        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, use, STEP, *entries, _NO_PLANES,
+    return _run_scan(
+        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, mode, STEP, *entries, _NO_PLANES,
         _NO_PIXELS,
     )  # fmt: skip
 
 
-def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
+def _run_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
     """`_scan` with its buffers."""
     planes = args[-2]
     buffers = np.zeros(64, np.float32), np.zeros(3, np.int64)
@@ -143,7 +143,8 @@ def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
 @kernel(_nrt=False)
 def _scan(  # type: ignore[no-untyped-def]
     data, frame, parts, quantization, values, codes, limits, offsets, coefficients, skips,
-    mcus, kinds, last, use, step, positions, predictors, planes, pixels, flat, block, predicted,
+    mcus, shifts, last_used, mode, step, positions, predictors, planes, pixels, flat, block,
+    predicted,
 ):  # fmt: skip
     """Read the codes of a scan, and make the pixels of some MCUs.
 
@@ -152,10 +153,9 @@ def _scan(  # type: ignore[no-untyped-def]
         frame, parts, quantization, values, codes, limits, offsets, coefficients, skips: See
             `Layout`.
         mcus: int64 [4] (x0, y0, x1, y1), the MCUs that are wanted. Rows from y1 on are not read.
-        kinds: int64 [3, 2]: the pixels of a block of each component, on each axis (x, y): 0 to 3
-            stand for 1, 2, 4, 8.
-        last: int64 [3], the last coefficient of each component that has an effect.
-        use: _ALL: all codes are read. _NOTE: they are, and the entry points are written. _ENTER:
+        shifts: int64 [3, 2], log2 of the pixels of a block of each component, on each axis (x, y).
+        last_used: int64 [3], the last coefficient of each component that has an effect.
+        mode: _ALL: all codes are read. _NOTE: they are, and the entry points are written. _ENTER:
             only the codes after the entry points of the wanted MCUs are read.
         step: MCUs from one entry point to the next.
         positions, predictors: See `EntryPoints`. Not read for _ALL.
@@ -182,11 +182,11 @@ def _scan(  # type: ignore[no-untyped-def]
     padded = 0
     until_restart, number = restart, 0
     first_row, first, stop = 0, 0, across
-    if use == _ENTER:
+    if mode == _ENTER:
         first_row, first, stop = mcus[1], mcus[0] // step * step, mcus[2]
     per_row = (across + step - 1) // step
     for row in range(first_row, min(down, mcus[3])):
-        if use == _ENTER:
+        if mode == _ENTER:
             entry = row * per_row + first // step
             at = frame[4] + (positions[entry] >> 3)
             at, bits, count, padded = fill(data, end, at, np.uint64(0), 0, 0)
@@ -202,7 +202,7 @@ def _scan(  # type: ignore[no-untyped-def]
                 until_restart = 0 if is_before else restart - begun
                 number = (passed // restart - is_before) & 7
         for column in range(first, stop):
-            if use == _NOTE and column % step == 0:
+            if mode == _NOTE and column % step == 0:
                 entry = row * per_row + column // step
                 positions[entry] = _position(data, at, count - padded) - 8 * frame[4]
                 for c in range(components):
@@ -241,16 +241,17 @@ def _scan(  # type: ignore[no-untyped-def]
                             clear(block)
                             table = parts[c, 2]
                             value = np.float32(predicted[c]) * quantization[table, 0]
-                            add_frequency(block, 0, value, kinds[c, 0])
+                            add_frequency(block, 0, value, shifts[c, 0])
                             k, at, bits, count, padded = read_block(
                                 data, end, at, bits, count, padded, ac, coefficients, codes, limits,
-                                offsets, values, last[c], quantization, table, kinds[c, 0], block,
+                                offsets, values, last_used[c], quantization, table, shifts[c, 0],
+                                block,
                             )  # fmt: skip
                             if k == 0:
                                 return False
-                            left = ((column - mcus[0]) * parts[c, 0] + x) << kinds[c, 0]
-                            top = c * rows + (y << kinds[c, 1])
-                            finish_block(block, kinds[c, 1], flat, top * stride + left, stride)
+                            left = ((column - mcus[0]) * parts[c, 0] + x) << shifts[c, 0]
+                            top = c * rows + (y << shifts[c, 1])
+                            finish_block(block, shifts[c, 1], flat, top * stride + left, stride)
                         if k < 64:
                             at, bits, count, padded = skip(
                                 data, end, at, bits, count, padded, ac, skips, codes, limits,
@@ -263,7 +264,7 @@ def _scan(  # type: ignore[no-untyped-def]
         if row >= mcus[1] and mcus[0] < mcus[2]:
             top = (row - mcus[1]) * rows
             to_rgb(planes, components, pixels[top : top + rows])
-    if mcus[3] < down or use == _ENTER:
+    if mcus[3] < down or mode == _ENTER:
         return True
     if count - padded >= 8 or at + 2 > end:
         return False

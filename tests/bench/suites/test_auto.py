@@ -1,14 +1,22 @@
-"""`bench auto`: each fixed choice is measured, and the row has the choice of "auto" beside them."""
+"""`bench auto`: each fixed choice is measured, and a row has the choice of "auto" beside them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 import pytest
 
-from slipform.bench.race import training_point
+from slipform.bench.peers import OURS
+from slipform.bench.race import executors, training_point
+from slipform.bench.race.contestant import Opening
+from slipform.bench.race.executors import executors_row
+from slipform.bench.race.race import QUICK
 from slipform.bench.race.training_point import Point
 from slipform.bench.suites.auto import LAYOUT, measure
+from slipform.bench.work import Work
+from slipform.pipelines.executors import NAMES
 from slipform.train.run import trial
 from slipform.train.run.trial import Trial, Variant
 
@@ -52,6 +60,40 @@ def test_a_row_has_all_choices_and_the_share_of_auto(
         }
     assert rates == fixed
     assert LAYOUT.columns is not None
-    assert set(LAYOUT.columns) - set(figures) == {
-        one for one in LAYOUT.columns if "_compiled_" in one and not compiled
-    }
+    steps = {one for one in LAYOUT.columns if one.removesuffix("_images_per_second") not in NAMES}
+    assert steps - set(figures) == {one for one in steps if "_compiled_" in one and not compiled}
+
+
+class _Contestant:
+    """A loader whose rates are given. The process of `dali` cannot open it."""
+
+    RATES: ClassVar = {"resident": [100.0, 110.0], "host": [200.0, 210.0]}
+
+    def __init__(self, name: str, work: Work, effort: object, fixed: dict[str, str]) -> None:
+        assert (name, work.augment.crop) == (OURS, "random")
+        self._rates = iter(self.RATES.get(fixed["executor"], []))
+        known = fixed["executor"] in self.RATES
+        self.opening = Opening() if known else Opening("not possible", "no decoder")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def measure(self) -> dict[str, float]:
+        return {"images_per_second": next(self._rates)}
+
+
+def test_a_row_has_all_executors_and_the_share_of_auto(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor of "auto" is `resident`. `host` is faster here."""
+    monkeypatch.setattr(executors, "Contestant", _Contestant)
+    row = executors_row(shapes_raw, 2, "cpu", replace(QUICK, rounds=2), lambda text: None)
+    assert row.case["choice"] == "executor"
+    assert row.settings == {"auto": "resident", "fastest": "host"}
+    assert row.note == "dali: no decoder"
+    assert row.figures["auto_of_fastest_ratio"].median == pytest.approx((0.5 + 110 / 210) / 2)
+    assert row.figures["host_images_per_second"].median == 205.0
+    assert set(row.figures) <= set(LAYOUT.columns or ())
