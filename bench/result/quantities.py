@@ -135,6 +135,10 @@ QUANTITIES: dict[str, Quantity] = {
         for precision in ("fp32", "bf16")
         for layout in ("last", "first")
     },
+    **{
+        f"{name}_images_per_second": _rate(f"{name}, images/s")
+        for name in ("resident", "host", "dali", "stream")
+    },
     "end_to_end_ratio": Quantity("c / a", "ratio", "higher", within_run=True),
     "gain_ratio": Quantity("multiple of the usual", "ratio", "higher", within_run=True),
     "cpu_cores": Quantity("cores used", "cores"),
