@@ -21,9 +21,8 @@ _CLOCKS = {
     "date": {"today"},
 }
 _CLOCKS["time"] |= {f"{name}_ns" for name in _CLOCKS["time"]}
-_CLOCK = re.compile(
-    rf"\b({'|'.join(set().union(*_CLOCKS.values()) - {'time'})})|\.time\(|time import"
-)
+_EVERY_CLOCK = set().union(*_CLOCKS.values())
+_CLOCK = re.compile(rf"\b({'|'.join(_EVERY_CLOCK - {'time'})})|\.time\(|time import")
 # Function -> the place of the seconds among its arguments.
 _PLACES = {
     "wait": 0, "join": 0, "result": 0, "alarm": 0, "settimeout": 0, "dump_traceback_later": 0,
@@ -93,13 +92,17 @@ class _Search:
 
     def _is_timed(self, part: ast.AST, names: set[str]) -> bool:
         """Whether a value depends on a clock, or on one of these names."""
+        last = {name.rpartition(".")[2] for name in names}
         for node in ast.walk(part):
-            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in names:
+            if isinstance(node, ast.Name) and node.id in names:
                 return True
-            if isinstance(node, ast.Attribute):
-                module = ast.unparse(node.value).split(".")[-1]
-                if node.attr in _CLOCKS.get(self._modules.get(module, module), ()):
+            if isinstance(node, ast.Attribute):  # few of them are unparsed, which takes long
+                if node.attr in last and ast.unparse(node) in names:
                     return True
+                if node.attr in _EVERY_CLOCK:
+                    module = ast.unparse(node.value).split(".")[-1]
+                    if node.attr in _CLOCKS.get(self._modules.get(module, module), ()):
+                        return True
         return False
 
     def _computed(self, parts: list[ast.stmt], known: set[str]) -> set[str]:
@@ -155,25 +158,26 @@ class _Search:
 
     def _limits_of(self, call: ast.Call) -> Iterator[tuple[int, str]]:
         """Random numbers without a seed, and the time limit of a call."""
-        *before, name = ast.unparse(call.func).split(".")
+        function = call.func
+        owner = function.value if isinstance(function, ast.Attribute) else None
+        name = str(getattr(function, "id" if owner is None else "attr", ""))
         given = {keyword.arg: keyword.value for keyword in call.keywords}
-        short = ast.unparse(call)[:60]
         if name in ("default_rng", "Random") and not call.args and "seed" not in given:
-            yield call.lineno, f"{short} has no seed"
+            yield call.lineno, f"{ast.unparse(call)[:60]} has no seed"
         limits = [given["timeout"]] if "timeout" in given else []
-        if name == "timeout" and before[-1:] == ["mark"]:
+        if name == "timeout" and owner is not None and ast.unparse(owner).endswith("mark"):
             limits += call.args[:1]
         for limit in limits:
             if self._is_short(limit):
                 yield call.lineno, f"{ast.unparse(limit)} s may be too few on a busy machine"
         place, count = _PLACES.get(name, -1), len(call.args)
-        if (before or name in _SIGNALS) and 0 <= place < count and (place or count == 1):
+        if (owner is not None or name in _SIGNALS) and 0 <= place < count and (place or count == 1):
             if name in _AFTER_A_BOOL:
                 first = call.args[place - 1]
                 if not (isinstance(first, ast.Constant) and isinstance(first.value, bool)):
                     return
-            if self._is_limit(".".join(before), name, call.args[place]):
-                yield call.lineno, f"{short} has a time limit of its own"
+            if self._is_limit(ast.unparse(owner) if owner else "", name, call.args[place]):
+                yield call.lineno, f"{ast.unparse(call)[:60]} has a time limit of its own"
 
     def _is_limit(self, owner: str, name: str, argument: ast.expr) -> bool:
         """Whether the argument of a wait is a small number of seconds. `", ".join(WORDS)` has
