@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 import pytest
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from tests.warm import Warm
 
@@ -71,7 +70,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
     return output, errors
 
 
-def forked(warm: Warm, num: int, module: str, *arguments: object) -> Callable[[], list[str]]:
+def forked(
+    warm: Warm,
+    num: int,
+    module: str,
+    *arguments: object,
+    codes: Sequence[int] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Callable[[], list[subprocess.CompletedProcess[str]]]:
     """Start several processes of a program as torchrun does, with its store and its variables.
 
     They are forks of a process that has imported what they need, which takes most of their time.
@@ -81,14 +87,20 @@ def forked(warm: Warm, num: int, module: str, *arguments: object) -> Callable[[]
         num: The number of processes.
         module: The program.
         arguments: Its arguments.
+        codes: The exit code that each process shall have. Default: 0.
+        variables: Further variables of the environment.
 
     Returns:
-        A function that waits for the end of the processes, and returns what each of them printed.
-        The test fails if one of them does.
+        A function that waits for the end of the processes, and returns them. The test fails if one
+        of them has another exit code.
     """
+    # Processes of other tests import this module, too, and need no torch.
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = {
         **os.environ,
+        **(variables or {}),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_RUN_ID": "forked",
@@ -106,10 +118,11 @@ def forked(warm: Warm, num: int, module: str, *arguments: object) -> Callable[[]
         for rank in range(num)
     ]
 
-    def finished() -> list[str]:
+    def finished() -> list[subprocess.CompletedProcess[str]]:
         ended = [warm.wait(one) for one in started]
         assert store.port, "it serves until all of them have ended"
-        assert [one.returncode for one in ended] == [0] * num, [one.stderr for one in ended]
-        return [one.stdout for one in ended]
+        found = [one.returncode for one in ended]
+        assert found == list(codes or [0] * num), [one.stderr for one in ended]
+        return ended
 
     return finished

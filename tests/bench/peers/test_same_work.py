@@ -27,6 +27,8 @@ SMALL = Gradient(width=32, height=32)
 PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
 BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
 SLOW = ("ffcv_loader", "timm_loader")  # their imports alone take 14 and 4 s
+# By default, those that start processes for each epoch make JPEGs alone.
+ONCE = ("torch_dataloader", "spdl_loader")
 # The work that a peer refuses: "jpeg" files, "raw" pixels, "shifts" of padded raw images, "colors"
 # of JPEGs.
 REFUSES = {
@@ -43,13 +45,18 @@ pytestmark = [
 Prepared = Callable[[Gradient, str], Path]
 
 
+def slow(value: Any) -> Any:
+    """For parametrize: a case for -m slow."""
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
+
+
 def peers(*works: str) -> list[Any]:
     """For parametrize: each peer that does a work; with the name of the work if there are
     several."""
     return [
         pytest.param(
             *((name, work) if len(works) > 1 else (name,)),
-            marks=pytest.mark.slow if name in SLOW else (),
+            marks=pytest.mark.slow if name in SLOW or (name in ONCE and work != "jpeg") else (),
             id=f"{name}-{work}" if len(works) > 1 else name,
         )
         for name in ["slipform_loader", *peer_names()]
@@ -194,14 +201,14 @@ def test_a_peer_gives_a_reason_for_work_that_it_refuses(prepared: Prepared, name
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (replace(RESIZED, flip="none"), "flipped"),
+        slow((replace(RESIZED, flip="none"), "flipped")),
         (replace(RESIZED, flip_probability=0.65), "flipped"),
-        (replace(RESIZED, scale=(0.35, 1.0)), "area"),
+        slow((replace(RESIZED, scale=(0.35, 1.0)), "area")),
         (replace(RESIZED, scale=(0.08, 0.6)), "area"),
-        (replace(RESIZED, ratio=(1.0, 1.0)), "ratio"),
+        slow((replace(RESIZED, ratio=(1.0, 1.0)), "ratio")),
         (replace(RESIZED, ratio=(0.5, 2.0)), "ratio"),
         (replace(RESIZED, crop="center", resize=96), "center x"),
-        (replace(RESIZED, crop="random", resize=96), "area"),
+        slow((replace(RESIZED, crop="random", resize=96), "area")),
     ],
 )
 def test_wrong_work_is_noticed(prepared: Prepared, wrong: Augmentation, named: str) -> None:
@@ -225,8 +232,8 @@ def test_the_same_box_in_every_epoch_is_noticed(prepared: Prepared) -> None:
     "wrong",
     [
         replace(PADDED, padding=2),
-        replace(PADDED, padding=0),
-        replace(PADDED, flip="none"),
+        slow(replace(PADDED, padding=0)),
+        slow(replace(PADDED, flip="none")),
         replace(PADDED, crop="center", padding=0),
     ],
 )
@@ -240,9 +247,9 @@ def test_wrong_shifts_are_noticed(prepared: Prepared, wrong: Augmentation) -> No
     "jitter",
     [
         replace(JITTER, saturation=0.2),
-        replace(JITTER, saturation=0.0),
-        replace(JITTER, brightness=0.0),
-        replace(JITTER, contrast=0.0),
+        slow(replace(JITTER, saturation=0.0)),
+        slow(replace(JITTER, brightness=0.0)),
+        slow(replace(JITTER, contrast=0.0)),
         replace(JITTER, brightness=0.8),
     ],
 )

@@ -67,7 +67,7 @@ def test_two_processes_equal_one_with_the_whole_batch(
     run = [*words, shapes, "--recipe", _recipe(tmp_path), "--out", tmp_path / "two"]
     finished = forked(trainer, 2, RUNS, json.dumps([[str(word) for word in run]]))
     alone = _alone(shapes, tmp_path / "one", *sets, "train.batch_size=40")
-    said = finished()
+    said = [one.stdout for one in finished()]
     assert [out.count("test accuracy") for out in said] == [1, 0]  # only one process prints
     _all_map_one_copy(said)
     _compare(tmp_path / "one", tmp_path / "two")
@@ -84,13 +84,15 @@ def _all_map_one_copy(said: list[str]) -> None:
     assert all(lines == mapped[0] for lines in mapped[1:])
 
 
+@pytest.mark.slow
 def test_four_processes_train_with_one_copy_of_the_pixels(
     shapes: Path, tmp_path: Path, trainer: Warm
 ) -> None:
     sets = ("train.epochs=1", "data.executor=resident", "train.batch_size=10")
     words = [word for text in (*SETS, *sets) for word in ("--set", text)]
     run = [*words, shapes, "--recipe", _recipe(tmp_path), "--out", tmp_path / "four"]
-    said = forked(trainer, 4, RUNS, json.dumps([[str(word) for word in run]]))()
+    ended = forked(trainer, 4, RUNS, json.dumps([[str(word) for word in run]]))()
+    said = [one.stdout for one in ended]
     _all_map_one_copy(said)
     summary = json.loads((tmp_path / "four" / "summary.json").read_text())
     assert summary["processes"] == 4

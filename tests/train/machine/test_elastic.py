@@ -6,6 +6,7 @@ The reference is one process that nobody disturbs.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from slipform.pipelines.order import EpochOrder
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
-from tests.processes import finish, torchrun, wait_for
+from tests.processes import finish, forked, torchrun, wait_for
 from tests.train.machine.cluster import free_port
 from tests.train.machine.recorded import Script, steps_seen
+from tests.warm import Warm
 
 # Every process imports torch: 5 s of processor time each.
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.usefixtures("no_figures")]
@@ -77,9 +79,23 @@ def _check(
     assert (run / "summary.json").is_file()
 
 
+def test_the_same_command_continues_after_a_killed_process(
+    shapes: Path, tmp_path: Path, trainer: Warm
+) -> None:
+    """20 and 21 images a process; the last 35 images of an epoch make no whole batch."""
+    run, script = tmp_path / "run", Script(str(tmp_path), kill={"1": 4})
+    words, given = _options(shapes, run, 41), {"variables": script.environment()}
+    first, _ = forked(trainer, 2, MODULE[1], *words, codes=(1, -signal.SIGKILL), **given)()
+    assert "batch 41 of all processes together" in first.stderr
+    assert "process 0 of 2 lost the others" in first.stderr
+    again, _ = forked(trainer, 2, MODULE[1], *words, **given)()
+    assert "continuing after step 2, epoch 1 of 3" in again.stderr
+    _check(shapes, run, tmp_path, 41, [2])
+
+
+@pytest.mark.slow
 def test_torchrun_replaces_a_killed_process(shapes: Path, tmp_path: Path) -> None:
-    """--max-restarts: the command runs again, and continues the run. 20 and 21 images a process;
-    the last 35 images of an epoch make no whole batch."""
+    """--max-restarts: the command runs again, and continues the run."""
     run, script = tmp_path / "run", Script(str(tmp_path), kill={"1": 4})
     process = torchrun(
         2,
