@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 _REPEATS = 5
+_SIDES = {"cpu": 1024, "cuda": 8192}  # of the matrices
+_IMAGES = {"cpu": (8, 64, 56), "cuda": (128, 256, 56)}  # batch, channels, side
 
 
 def measure(device: str) -> dict[str, dict[str, float]]:
@@ -65,7 +67,7 @@ def _seconds(work: Callable[[], None], device: str) -> float:
 def _matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], None], float]:
     import torch
 
-    size = 1024 if device == "cpu" else 8192
+    size = _SIDES[device]
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
 
     def work() -> None:
@@ -77,7 +79,7 @@ def _matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], None], float]
 def _convolution(device: str, dtype: torch.dtype) -> tuple[Callable[[], None], float]:
     import torch
 
-    batch, channels, side = (8, 64, 56) if device == "cpu" else (128, 256, 56)
+    batch, channels, side = _IMAGES[device]
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device)
     layer = layer.to(memory_format=torch.channels_last)
     images = torch.ones(batch, channels, side, side, device=device)
