@@ -62,6 +62,7 @@ def prefixed(name: str) -> tuple[str, ...]:
     return tuple(one for one in names() if one == PREFIX + name.partition(".")[0])
 
 
+@cache
 def describe(name: str) -> str:
     """The image size of a net, and the tags of its weights.
 

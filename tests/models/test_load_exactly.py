@@ -12,9 +12,22 @@ import torch
 from slipform.models.registry import build, find, names
 from slipform.models.spec import ModelConfig
 from slipform.models.weights import load_exactly
+from tests.models.own_nets import OWN
 
 REGNET = "regnet_y_400mf"
-NETS = [name for name in names() if not name.startswith("regnet") or name == REGNET]
+# One net of each family by default. The others have the same modules, in other numbers.
+QUICK = {
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
+    *("googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mnasnet1_0", "mobilenet_v2"),
+    *("mobilenet_v3_small", REGNET, "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5"),
+    *("squeezenet1_0", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "vit_b_32"),
+    *("wide_resnet50_2", *OWN),
+}
+NETS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in names()
+    if not name.startswith("regnet") or name == REGNET
+]
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -70,7 +70,12 @@ def test_the_first_loss_is_that_of_random_guesses(name: str) -> None:
     options = {"hidden": 256} if name in ("conv", "mlp_sigmoid") else {}  # quicker
     torch.manual_seed(0)
     model = build(ModelConfig(name, options=options), num_classes=CLASSES, image_size=size)
-    assert_near_chance(first_loss(model, _images(size)))
+    images = _images(size)
+    with torch.no_grad():
+        logits = model.eval()(images[:2])
+    assert logits.shape == (2, CLASSES)
+    assert logits.isfinite().all()
+    assert_near_chance(first_loss(model.train(), images))
 
 
 def test_a_head_with_large_weights_fails_the_test_above() -> None:

@@ -18,19 +18,6 @@ from slipform.models.spec import REGISTERED, ModelConfig, register_model
 from slipform.pipelines.errors import ConfigError
 from tests.models.own_nets import OWN
 
-DOZEN = [
-    *(
-        "alexnet",
-        "convnext_tiny",
-        "densenet121",
-        "efficientnet_b0",
-        "googlenet",
-        "mnasnet0_5",
-        "mobilenet_v3_small",
-    ),
-    *("regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32"),
-]
-
 
 @pytest.mark.parametrize(
     "name", ["alexnet", "resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1"]
@@ -38,15 +25,6 @@ DOZEN = [
 def test_parameter_counts_are_those_that_torchvision_publishes(name: str) -> None:
     published = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
     assert count(build(ModelConfig(name), num_classes=1000, image_size=224)).total == published
-
-
-@pytest.mark.parametrize("name", DOZEN)
-def test_a_dozen_torchvision_nets_give_logits(name: str) -> None:
-    model = build(ModelConfig(name), num_classes=10, image_size=64).eval()
-    with torch.no_grad():
-        logits = model(torch.randn(2, 3, 64, 64))
-    assert logits.shape == (2, 10)
-    assert logits.isfinite().all()
 
 
 @pytest.mark.slow

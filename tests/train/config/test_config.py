@@ -66,7 +66,7 @@ def test_the_report_s_alexnet() -> None:
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     description=st.text(),
     lr=st.floats(0, 1e9),
@@ -80,7 +80,7 @@ def test_any_settings_survive_toml(
     layers: list[str],
     width: int,
     mean: tuple[float, float, float],
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
 ) -> None:
     base = {
         "description": description,
@@ -89,7 +89,7 @@ def test_any_settings_survive_toml(
         "augment": {"normalize": [list(mean), [1, 2, 3]], "color_jitter": {"hue": 0.25}},
     }
     config = resolve(Recipe("any", base))
-    path = tmp_path_factory.mktemp("toml") / "config.toml"
+    path = tmp_path / "config.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     assert read_config(path) == config
     assert config.augment.normalize == (mean, (1.0, 2.0, 3.0))
