@@ -11,7 +11,7 @@ import pytest
 from slipform.train.config.recipe import Recipe
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
-from tests.train.drawing import without_figures
+from tests.train.drawing import with_empty_svgs, without_figures
 from tests.warm import Warm
 
 SMALL = {
@@ -41,6 +41,12 @@ def trainer() -> Iterator[Warm]:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no figures, which takes longer than the training of these runs."""
     without_figures(monkeypatch)
+
+
+@pytest.fixture
+def empty_svgs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not draw the figures of pages."""
+    with_empty_svgs(monkeypatch)
 
 
 @pytest.fixture

@@ -34,9 +34,11 @@ def _run(*arguments: object) -> str:
     [((12, 12), "test"), ((12, 0), "val"), ((0, 12), "test"), ((0, 0), None)],
     ids=["val and test", "val alone", "test alone", "neither"],
 )
+@pytest.mark.usefixtures("no_figures", "empty_svgs")
 def test_the_printed_commands_work(
     numbers: tuple[int, int], split: str | None, tmp_path: Path
 ) -> None:
+    """`next_commands` has read them. Export does not depend on the splits: it runs without any."""
     data, run = tmp_path / "data", tmp_path / "a run"
     val, test = numbers
     sf.prepare(
@@ -54,6 +56,8 @@ def test_the_printed_commands_work(
     assert names == [*(["validate"] if split else []), "predict", "export"]
     for line in commands:
         words = [str(image) if word == "IMAGE..." else word for word in shlex.split(line)[1:]]
+        if words[0] == "export" and split:
+            continue
         said = _run(*words)
         if words[0] == "validate":
             (shown,) = re.findall(rf"{split}: top-1 (\d\.\d{{4}})", said)

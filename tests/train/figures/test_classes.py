@@ -13,6 +13,7 @@ import pytest
 from slipform.train.figures.calibration import reliability_figure
 from slipform.train.figures.classes import confusion_figure, pairs_figure, per_class_figure
 from slipform.train.figures.draw import short, svg
+from slipform.train.scores import bootstrap
 from slipform.train.scores.answers import Answers
 from slipform.train.scores.judgment import Judgment, judge
 
@@ -28,7 +29,10 @@ def judgment(classes: int) -> Judgment:
     logits[np.arange(len(labels)), labels] += 4
     logits[np.arange(len(labels)), (labels + 1) % classes] += np.where(labels % 9 == 0, 4, 0)
     names = [f"a long name of the class {c}" for c in range(classes)]
-    return judge("test", names, Answers(logits, labels, np.arange(len(labels))))
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in ("_MOST", "_FEWEST"):  # resamples: these figures show no intervals
+            patch.setattr(bootstrap, limit, 10)
+        return judge("test", names, Answers(logits, labels, np.arange(len(labels))))
 
 
 def _check_names(axis: Any, renderer: Any, side: str) -> None:

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from slipform.pipelines.errors import SlipformError
 from slipform.train.cli import validate
 from slipform.train.config.run_config import RunConfig
+from slipform.train.figures import result as result_figures
 from slipform.train.inference import answers as answering
-from slipform.train.inference import maps
+from slipform.train.inference import maps, showing
 from slipform.train.inference.answers import answers_of
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import judge_model
@@ -177,9 +178,11 @@ def test_mistakes_get_one_clear_line(run: Path, tmp_path: Path) -> None:
 
 
 def test_without_torchcam_the_page_says_what_to_install(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, empty_svgs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maps, "have_maps", lambda: False)
+    monkeypatch.setattr(showing, "_draw_classes", lambda *_: None)
+    monkeypatch.setattr(result_figures, "first_layer", lambda *_: None)
     page = tmp_path / "page.html"
     arguments = [run, "--report", page, "--figures", tmp_path / "figures", "--device", "cpu"]
     result = CliRunner().invoke(validate, [str(one) for one in arguments])

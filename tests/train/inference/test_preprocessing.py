@@ -16,7 +16,7 @@ from slipform.train.inference.preprocessing import Preprocessing
 
 NORMALIZE = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CALTECH = Path(__file__).parents[4] / "shared/data/caltech101/101_ObjectCategories"
-SIZES = [(300, 200), (200, 301), (37, 41), (1, 1), (3, 900), (64, 64), (1200, 1601)]
+SIZES = [(300, 200), (200, 301), (37, 41), (1, 1), (3, 900), (64, 64), (600, 801)]
 
 
 def _rendered(pixels: np.ndarray, spec: Augmentation) -> torch.Tensor:

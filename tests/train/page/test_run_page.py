@@ -60,7 +60,7 @@ def test_names_are_texts_and_never_html(tmp_path: Path) -> None:
     assert len(alternatives) == 1 + 2  # the predicted class is the true one: a map for both
 
 
-def test_what_is_said_about_the_temperature(tmp_path: Path) -> None:
+def test_what_is_said_about_the_temperature(tmp_path: Path, empty_svgs: None) -> None:
     own, val = _answers(40, 0), _answers(40, 1)
     names = list("abc")
     after = judge("test", names, own, val)

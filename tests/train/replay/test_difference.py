@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ Trained = Callable[..., Finished]
 pytestmark = pytest.mark.usefixtures("no_figures")
 BASE = ("augment.mixup=0.4", "train.epochs=1")
 CPU = torch.device("cpu")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.fixture
@@ -41,17 +43,17 @@ def base(trained: Trained) -> Path:
     ("sets", "step", "what"),
     [
         ((), None, ""),
-        (("train.seed=1",), 1, "order"),
+        slow(("train.seed=1",), 1, "order"),
         (("train.batch_size=20",), 1, "order"),
-        (("data.block=16",), 1, "order"),
-        (("augment.color_jitter.hue=0.1",), 1, "plan"),
+        slow(("data.block=16",), 1, "order"),
+        slow(("augment.color_jitter.hue=0.1",), 1, "plan"),
         (("augment.mixup=0.5",), 1, "plan"),
-        (("augment.flip=horizontal",), 1, "plan"),
+        slow(("augment.flip=horizontal",), 1, "plan"),
         (("train.precision=bf16",), 1, "pixels"),
         (("model.options.width=8",), 1, "weights"),
         (("optimizer.lr=0.021",), 2, "weights"),
-        (("loss.label_smoothing=0.1",), 1, "weights"),
-        (("data.executor=resident",), None, ""),
+        slow(("loss.label_smoothing=0.1",), 1, "weights"),
+        slow(("data.executor=resident",), None, ""),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
 )

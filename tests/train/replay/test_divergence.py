@@ -27,6 +27,7 @@ from tests.train.replay.conftest import Finished, Seen, content
 
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
+LIKE_THESE = ((10, "weights"), (3, "loss"), (3, "statistics"))
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
@@ -49,8 +50,13 @@ def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
     monkeypatch.setattr(steps, "train_step", wrapped)
 
 
-@pytest.mark.parametrize("where", ["weights", "loss", "statistics"])
-@pytest.mark.parametrize("step", [3, 10])
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [
+        *((3, "weights"), (10, "loss"), (10, "statistics")),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in LIKE_THESE),
+    ],
+)
 def test_the_first_step_that_is_not_finite(
     step: int, where: str, shapes: Path, tmp_path: Path, small: Small,
     monkeypatch: pytest.MonkeyPatch,

@@ -19,6 +19,8 @@ from slipform.train.replay import outstanding, sheet
 from slipform.train.run.loop import fit
 from tests.train.replay.conftest import Seen
 
+pytestmark = pytest.mark.usefixtures("no_figures", "empty_svgs")
+
 
 def _write(run: Path, losses: list[float]) -> None:
     lines = [
@@ -55,7 +57,6 @@ def test_the_page_shows_the_images_that_the_step_saw(
     shapes: Path,
     tmp_path: Path,
     seen: Seen,
-    no_figures: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, page = tmp_path / "a run", tmp_path / "page.html"
@@ -83,7 +84,6 @@ def test_the_page_shows_the_images_that_the_step_saw(
 @pytest.mark.parametrize("moved", [True, False], ids=["the same images", "other images"])
 def test_the_page_for_a_dataset_that_is_given(
     moved: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
-    no_figures: None,
 ) -> None:  # fmt: skip
     """A dataset that has moved shows the batch. For another dataset the page has none."""
     run, page, data = tmp_path / "run", tmp_path / "page.html", tmp_path / "data"
@@ -101,7 +101,6 @@ def test_the_page_for_a_dataset_that_is_given(
 @pytest.mark.parametrize("changed", [False, True], ids=["more steps", "other images"])
 def test_a_batch_that_cannot_be_made_is_said_on_the_page(
     changed: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
-    no_figures: None,
 ) -> None:  # fmt: skip
     """The run has recorded more steps than it planned, or its dataset has other images now."""
     run, page, data = tmp_path / "run", tmp_path / "page.html", tmp_path / "data"

@@ -39,17 +39,21 @@ pytestmark = pytest.mark.usefixtures("no_figures")
         (),
         MIXES,
         ("train.accumulate=4", "data.block=16"),
-        ("data.executor=resident", "train.seed=5"),
+        ("data.executor=resident", "train.seed=5", "train.epochs=1"),
         ("data.sampling=balanced",),
-        ("data.fold=2/5",),
+        ("data.fold=2/5", "train.epochs=1"),
         ("train.image_sizes=[[2, 32]]",),
-        (f"augment.own.{own.exchange.__name__}=true", "augment.own.turn.degrees=15.0"),
+        (
+            *(f"augment.own.{own.exchange.__name__}=true", "augment.own.turn.degrees=15.0"),
+            "train.epochs=1",
+        ),
     ],
     ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes", "own"],
 )
 def test_every_step_of_a_run(sets: tuple[str, ...], trained: Trained) -> None:
     done = trained(*sets)
-    assert list(done.seen) == list(range(1, (5 if "train.accumulate=4" in sets else 13)))
+    steps = 6 if "train.epochs=1" in sets else 4 if "train.accumulate=4" in sets else 12
+    assert list(done.seen) == list(range(1, steps + 1))
     assert_all(done.run, done.seen)
 
 
@@ -133,7 +137,7 @@ def test_a_run_that_version_0_1_wrote(name: str, tmp_path: Path, seen: Seen) -> 
             assert_same(one, expected)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"step": 0}', "{}\n", "\xff"])
+@pytest.mark.parametrize("text", ["{", '{"step": 0}', "\xff"])
 def test_a_damaged_record_of_starts_does_not_end_a_run(
     text: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:

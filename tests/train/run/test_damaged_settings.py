@@ -40,8 +40,10 @@ def _resume(*arguments: object) -> Result:
     return CliRunner().invoke(train, ["--quiet", "--device", "cpu", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("content", [b"", b"[train]\nepochs = 1\n", b"\xff\xfe", b"[train"])
-@pytest.mark.parametrize("names_data", [False, True])
+@pytest.mark.parametrize(
+    ("content", "names_data"),
+    [(b"", False), (b"[train]\nepochs = 1\n", True), (b"\xff\xfe", False), (b"[train", True)],
+)
 def test_damaged_settings_are_restored_from_the_checkpoint(
     content: bytes, names_data: bool, run: Path, shapes: Path
 ) -> None:

@@ -37,14 +37,14 @@ def test_no_thread_and_no_lock_stays(
     config, resume = small("train.epochs=1", "train.test_each_epoch=true"), where == "_recover_best"
     if resume:
         fit(config, shapes, tmp_path, device="cpu", quiet=True)
-    before = set(threading.enumerate())
-    with monkeypatch.context() as patch:
-        patch.setattr(module, where, _fail)
-        with pytest.raises(ConfigError, match="for the test") as kept:
-            fit(config, shapes, tmp_path, device="cpu", quiet=True, resume=resume)
+    before, kept = set(threading.enumerate()), []
+    monkeypatch.setattr(module, where, _fail)
+    for again in (False, True):  # with a lock that stayed, the second one had another error
+        how = {"resume": resume, "overwrite": again and not resume}
+        with pytest.raises(ConfigError, match="for the test") as caught:
+            fit(config, shapes, tmp_path, device="cpu", quiet=True, **how)
+        kept.append(caught)
         assert set(threading.enumerate()) <= before
-    fit(config, shapes, tmp_path, device="cpu", quiet=True, resume=resume, overwrite=not resume)
-    assert kept
 
 
 @pytest.mark.usefixtures("no_collections", "no_figures")

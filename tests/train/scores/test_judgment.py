@@ -130,15 +130,21 @@ def test_a_share_of_none_or_all_does_not_vary() -> None:
 
 
 def test_the_interval_of_auroc_is_that_of_the_plain_bootstrap() -> None:
-    """Ours is resampled by placements; here the area of every resample is computed."""
+    """Ours is resampled by placements; here the area of every resample is computed, by the ranks
+    of the positive images."""
     found, rng, areas = answers(200), np.random.default_rng(2), []
     all_shares = special.softmax(found.logits.astype(np.float64), axis=1)
     for _ in range(400):
         drawn = rng.integers(0, 200, 200)
         labels, shares = found.labels[drawn], all_shares[drawn]
+        classes, counts = np.unique(labels, return_counts=True)
+        ranks = stats.rankdata(shares, axis=0)
+        sums = np.array([ranks[labels == c, c].sum() for c in classes])
         areas.append(
-            np.mean([metrics.roc_auc_score(labels == c, shares[:, c]) for c in np.unique(labels)])
+            np.mean((sums - counts * (counts + 1) / 2) / (counts * (200 - counts)), dtype=float)
         )
+    own = [metrics.roc_auc_score(labels == c, shares[:, c]) for c in classes]
+    assert areas[-1] == pytest.approx(np.mean(own))
     got = figures_of(found)["auroc"]
     theirs = interval(got.value, np.array(areas))
     width = theirs.high - theirs.low
