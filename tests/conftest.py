@@ -157,8 +157,10 @@ def own_profile(
 
 @pytest.fixture(scope="session")
 def warm_process() -> Iterator[Warm]:
-    """A warm process that has imported torch and the loader, and has opened no file."""
-    with Warm("torch", "numba", "cv2", "slipform.pipelines.loader") as process:
+    """A warm process that has imported torch, the loader and its kernels, and has opened no
+    file."""
+    modules = ("torch", "numba", "cv2", "slipform.pipelines.loader", "tests.loaded_kernels")
+    with Warm(*modules) as process:
         yield process
 
 
@@ -166,8 +168,8 @@ def warm_process() -> Iterator[Warm]:
 def interpreter() -> Iterator[Warm]:
     """A warm process in which Triton interprets the kernels of GPUs. Triton reads its variable when
     it is imported."""
-    modules = ("tests.gpu.quick_interpreter", "tests.gpu.streamed", "tests.gpu.graph_steps")
-    with Warm(*modules, TRITON_INTERPRET="1") as process:
+    modules = ("quick_interpreter", "streamed", "graph_steps", "loaded")
+    with Warm(*(f"tests.gpu.{name}" for name in modules), TRITON_INTERPRET="1") as process:
         yield process
 
 

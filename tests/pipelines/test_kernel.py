@@ -48,8 +48,8 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
-    """A process that has imported numba, but no module of Slipform."""
-    with Warm("numba") as process:
+    """A process that has compiled a function, and has imported no module of Slipform."""
+    with Warm("tests.pipelines.first_compile") as process:
         yield process
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,13 +94,10 @@ def test_a_beton_truncated_during_a_batch(
     assert re.search(r"train\.beton was truncated while it was read: 0 of \d+", ended.stderr)
 
 
-def test_an_existing_signal_handler_is_kept(folder: Path) -> None:
+def test_an_existing_signal_handler_is_kept(folder: Path, warm_process: Warm) -> None:
     """The handler of faulthandler prints the stacks of all threads."""
-    options = ("-P", "-X", "faulthandler", "-c", _CUT_SHORT_MEANWHILE)
-    ended = subprocess.run(
-        [sys.executable, *options, str(folder), "host"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    program = f"import faulthandler\nfaulthandler.enable()\n{_CUT_SHORT_MEANWHILE}"
+    ended = warm_process.run(program, folder, "host")
     assert ended.returncode < 0
     assert "Bus error" in ended.stderr
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.pipelines import folders
+from tests.warm import Warm
 
 PROGRAM = """
 import sys
@@ -15,6 +14,7 @@ class Missing:
         if name.partition(".")[0] == "nvidia":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
+assert "nvidia" not in sys.modules
 import slipform as sf
 spec = sf.Augmentation(image_size=8, resize=8)
 for executor in ("host", "resident"):
@@ -29,10 +29,9 @@ for executor in ("host", "resident"):
 """
 
 
-def test_raw_pixels_need_no_dali(tmp_path: Path) -> None:
+def test_raw_pixels_need_no_dali(tmp_path: Path, warm_process: Warm) -> None:
     images = [folders.smooth(9, 9, k) for k in range(4)]
     raw = folders.write_folder(tmp_path / "raw", images)
     jpegs = folders.write_folder(tmp_path / "jpegs", [folders.jpeg(one) for one in images])
-    command = [sys.executable, "-P", "-c", PROGRAM, str(raw), str(jpegs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm_process.run(PROGRAM, raw, jpegs)
     assert done.returncode == 0, done.stderr
