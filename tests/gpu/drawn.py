@@ -1,7 +1,7 @@
 """Draws Plans with the GPU kernel in Triton's interpreter, and with the kernel for CPU cores.
 
-In: a folder for results, the number of samples, and the cases as JSON {name: Augmentation's
-arguments}. Out: for each case an .npz with the arrays of both, `host_...` and `device_...`, of one
+In: a folder for results, and the cases as JSON {name: [number of samples, Augmentation's
+arguments]}. Out: for each case an .npz with the arrays of both, `host_...` and `device_...`, of one
 batch in each of two epochs. It runs in its own process, because TRITON_INTERPRET is read at import.
 """
 
@@ -107,5 +107,5 @@ def moves_of(codes: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, options in json.loads(sys.argv[3]).items():
-        np.savez(Path(sys.argv[1]) / f"{name}.npz", **both(options, int(sys.argv[2])))
+    for name, (count, options) in json.loads(sys.argv[2]).items():
+        np.savez(Path(sys.argv[1]) / f"{name}.npz", **both(options, count))

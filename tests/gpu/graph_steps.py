@@ -56,7 +56,7 @@ KERNELS = (
 )
 PLAIN = [getattr(module, name) for module, name in KERNELS]
 # Steps of each launch; 14 images in batches of 4 are three batches an epoch.
-LAUNCHES = ([1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1], [1], [1, 1, 1])
+LAUNCHES = ([1, 1, 1], [1, 1, 1], [1, 1], [1], [1, 1, 1])
 MOST = 3
 
 

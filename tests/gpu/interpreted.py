@@ -1,9 +1,9 @@
 """Runs `resident` for GPUs in Triton's interpreter, and `resident` for CPU cores.
 
-In: a folder for results, and the cases as JSON {name: [Augmentation's arguments, dtype]}. Out: for
-each case an .npz: `host`, `gpu` float32 [2 N, 3, S, S] in levels of 255, and in `after_close` the
-bytes that the closed executor still holds. It runs in its own process, because TRITON_INTERPRET is
-read at import.
+In: a folder for results, and the cases as JSON {name: [Augmentation's arguments, dtype, epochs]}.
+Out: for each case an .npz: `host`, `gpu` float32 [epochs * N, 3, S, S] in levels of 255, and in
+`after_close` the bytes that the closed executor still holds. It runs in its own process, because
+TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"
 
 
-def main(out: Path, cases: dict[str, tuple[dict[str, object], str]]) -> None:
+def main(out: Path, cases: dict[str, tuple[dict[str, object], str, int]]) -> None:
     torch.set_num_threads(1)
     assert own.__name__  # its augmentations are registered
     images = [folders.noise(height, width, k) for k, (height, width) in enumerate(SIZES)]
     beton = Beton(Path(folders.write_folder(out / "raw", images)) / "train.beton")
     launch_pictures._BYTES = 4_000  # batches with a policy or a blur are rendered in several parts
-    for name, (options, dtype) in cases.items():
-        np.savez(out / f"{name}.npz", **_both(beton, options, getattr(torch, dtype)))
+    for name, (options, dtype, epochs) in cases.items():
+        np.savez(out / f"{name}.npz", **_both(beton, options, getattr(torch, dtype), epochs))
 
 
-def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[str, np.ndarray]:
+def _both(
+    beton: Beton, options: dict[str, object], dtype: torch.dtype, epochs: int
+) -> dict[str, np.ndarray]:
     jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
     policy = Policy(**options.pop("policy", {}))  # type: ignore[arg-type]
     blur = Blur(*options.pop("blur", ()))  # type: ignore[misc]
@@ -59,7 +61,7 @@ def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[
         ("host", ResidentExecutor(beton, settings)),
         ("gpu", ResidentGpuExecutor(beton, settings)),
     ):
-        for epoch in (0, 1):
+        for epoch in range(epochs):
             plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 5, epoch)
             executor.submit(BatchRequest(indices, lambda _, plan=plan: plan))  # type: ignore[misc]
             found[kind].append(executor.collect().images.float().numpy() * LEVELS)

@@ -57,13 +57,14 @@ def check(size: int, chains: list[list[tuple[int, float]]], everything: bool) ->
         size: Side of the pictures in pixels.
         chains: The operations, as codes and amounts.
         everything: Whether each picture meets each chain with two maps, with and without a
-            movement. If not, each picture meets each chain once, and the maps and movements take
-            turns: the interpreter has a quarter of the work.
+            movement. If not, noise meets each chain, the other pictures meet one chain, and the
+            maps and movements take turns: the interpreter has an eighth of the work.
     """
     pictures = [
         (p, MAPS[(i + j - turn) % len(MAPS)], (i + j + turn) % 2 if moved is None else moved, chain)
         for j, chain in enumerate(chains)
         for i, p in enumerate(pictures_of(size))
+        if everything or i == 0 or (i - 1) % len(chains) == j
         for turn in ((0, 1) if everything else (0,))
         for moved in ((0, 1) if everything else (None,))
     ]

@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
             "optimizer.rest=sgd",
             "optimizer.rest_lr=0.01",
         ],
+        "launches": [[1, 1, 1], [1, 1, 1], [1, 1], [1]],
     },
     # A policy and a blur: nine kernels more, and memory between them.
     "policy": {"sets": [*TINY, "optimizer.name=sgd"], "spec": "blurred"},
