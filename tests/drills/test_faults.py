@@ -103,7 +103,7 @@ class Drill:
         assert not wrong, f"{len(wrong)} of {done}\n" + "\n".join(wrong[:20])
 
 
-@pytest.mark.parametrize("step", [*STEPS, 161])
+@pytest.mark.parametrize("step", [*STEPS, 521])
 def test_prep(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     parent, kept = tmp_path / "in", tmp_path / "kept"
     out = parent / "data"
@@ -129,7 +129,7 @@ def test_prep(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     Drill(warm, parent, old, task, state, after).run(step, count)
 
 
-@pytest.mark.parametrize("step", [*STEPS, 19])
+@pytest.mark.parametrize("step", [*STEPS, 53])
 def test_a_checkpoint(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     run = tmp_path / "run"
 
@@ -152,7 +152,7 @@ def test_a_checkpoint(warm: Warm, tmp_path: Path, step: int, count: Count) -> No
     Drill(warm, run, old, ("save_checkpoint", str(run), "2"), state, after).run(step, count)
 
 
-@pytest.mark.parametrize("step", [*STEPS, 19])
+@pytest.mark.parametrize("step", [*STEPS, 53])
 def test_the_best_weights(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     run = tmp_path / "run"
     task = ("save_weights", str(run), "2")
@@ -177,7 +177,7 @@ def _some_files(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     return {name: text.replace(b"\n\n![curves](curves.png)", b"") for name, text in found.items()}
 
 
-@pytest.mark.parametrize("step", [*STEPS, 37])
+@pytest.mark.parametrize("step", [*STEPS, 149])
 @pytest.mark.parametrize("kind", ["settings", "summary", "tables"])
 def test_small_files(
     warm: Warm, data: Path, tmp_path: Path, kind: str, step: int, count: Count
@@ -235,7 +235,7 @@ def test_small_files(
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]), 401]
+    "step", [pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]), 997]
 )
 def test_a_run_resumes_after_any_fault(
     warm: Warm, data: Path, tmp_path: Path, step: int, count: Count,

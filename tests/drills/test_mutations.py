@@ -37,7 +37,7 @@ def _drill_here(
     wrong, done, began = [], 0, now()
     chosen = [reader for reader in readers(folder) if not names or reader.name in names]
     for reader in chosen:
-        outcome = drill(reader, seed, max(4, total // 10) if reader.name in _SLOW else total)
+        outcome = drill(reader, seed, max(2, total // 10) if reader.name in _SLOW else total)
         done += outcome.total
         mistakes = sum(times for _, times in outcome.wrong.values())
         count(
@@ -54,7 +54,7 @@ def _drill_here(
 
 
 def test_some_mutations(warm_process: Warm, tmp_path: Path, count: Callable[[str], None]) -> None:
-    _drill_all(warm_process, tmp_path, 40, 1, count)
+    _drill_all(warm_process, tmp_path, 10, 1, count)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def _soak(
 def test_a_short_soak(
     warm_process: Warm, shapes: Path, executor: str, count: Callable[[str], None]
 ) -> None:
-    _soak(warm_process, shapes, executor, 2, 0, count)
+    _soak(warm_process, shapes, executor, 1, 0, count)
 
 
 @pytest.mark.slow
