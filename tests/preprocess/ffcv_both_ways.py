@@ -72,7 +72,7 @@ def main() -> None:
         assert reader.field_names == ["image", "label"]
         np.save(FOLDER / f"{name}-metadata.npy", reader.metadata.view(ours))
         np.save(FOLDER / f"{name}-table.npy", reader.alloc_table)
-        for os_cache in (True, False):
+        for os_cache in (True, False) if name in ("train", "raw") else (True,):
             load(
                 name,
                 SimpleRGBImageDecoder()

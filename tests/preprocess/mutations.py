@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slipform.pipelines.errors import DatasetError
 
 BOUNDED = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 

@@ -144,7 +144,13 @@ def test_one_that_has_begun_before_an_upload_is_refused(
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", range(FILES))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(n, marks=() if n in (0, 3, FILES - 1) else pytest.mark.slow)
+        for n in range(FILES)
+    ],
+)
 def test_one_with_overwrite_ends_another_one(
     object_store: Proxy,
     tmp_path: Path,

@@ -90,8 +90,10 @@ def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     np.testing.assert_array_equal(table["size"], ours.sizes)
 
 
-@pytest.mark.parametrize("name", ["raw", "several", "shard1", "shard2"])
-@pytest.mark.parametrize("os_cache", [True, False])
+@pytest.mark.parametrize(
+    ("name", "os_cache"),
+    [("raw", True), ("raw", False), ("several", True), ("shard1", True), ("shard2", True)],
+)
 def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     np.testing.assert_array_equal(
@@ -101,8 +103,7 @@ def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: s
     np.testing.assert_array_equal(np.load(folder / f"{name}-{os_cache}-labels.npy"), ours.labels)
 
 
-@pytest.mark.parametrize("name", ["train", "large"])
-@pytest.mark.parametrize("os_cache", [True, False])
+@pytest.mark.parametrize(("name", "os_cache"), [("train", True), ("train", False), ("large", True)])
 def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     images = np.load(folder / f"{name}-{os_cache}-images.npy")

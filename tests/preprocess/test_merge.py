@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from slipform.preprocess.build import build_dataset
 from slipform.preprocess.merge import merge
 from slipform.preprocess.shard_record import Shard
 from tests.preprocess.made import COUNT, made, write_all
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All shards, which are not merged."""
+    folder = tmp_path_factory.mktemp("finished")
+    for number in range(1, COUNT + 1):
+        shards.write_shard(made(), folder, Shard(number, COUNT))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -32,10 +42,11 @@ from tests.preprocess.made import COUNT, made, write_all
         ("counts", "has shards of datasets with 5 and 6 shards"),
     ],
 )
-def test_merge_refuses_what_is_not_complete(tmp_path: Path, change: str, message: str) -> None:
+def test_merge_refuses_what_is_not_complete(
+    finished: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     records = {number: tmp_path / Shard(number, COUNT).record for number in range(1, 6)}
-    for number in records:
-        shards.write_shard(made(), tmp_path, Shard(number, COUNT))
     record = json.loads(records[4].read_text())
     beton = tmp_path / "train-00004-of-00005.beton"
     if change == "missing":

@@ -55,17 +55,18 @@ def old(tmp_path: Path) -> Iterator[Path]:
     assert os.listdir(tmp_path) == ["data"]
 
 
-def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path: Path, rounds: int) -> None:
     script = Path(__file__).with_name("kill_loop.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), "60"],
+        [sys.executable, str(script), str(tmp_path), str(rounds)],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = done.stdout.split()
-    assert len(outcomes) == 60
+    assert len(outcomes) == rounds
     assert {"old", "new"} == set(outcomes)  # moments before and after the exchange
 
 

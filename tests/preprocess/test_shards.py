@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +29,7 @@ from slipform.preprocess.source import Files, Generated, SampleSource
 from slipform.preprocess.verify import find_faults
 from tests.preprocess.made import COUNT, described, made, write_all
 from tests.preprocess.sources import jpeg, write
+from tests.warm import Warm
 
 
 @pytest.mark.parametrize("labels", ["single", "multi"])
@@ -120,11 +119,10 @@ shards.write_shard(made(), Path(sys.argv[1]), Shard(2, 5), progress=progress)
 
 
 @pytest.mark.parametrize("where", ["writing", "moving"])
-def test_a_killed_worker_is_repeated(tmp_path: Path, where: str) -> None:
+def test_a_killed_worker_is_repeated(tmp_path: Path, where: str, warm_process: Warm) -> None:
     """It leaves no finished shard. The next one removes what it left, and writes the same bytes."""
     out = tmp_path / "out"
-    command = [sys.executable, "-c", _KILLED, str(out), where]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = warm_process.run(_KILLED, out, where)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert any(path.name.startswith(".shard-00002") for path in out.iterdir())
     moved = [path for path in out.iterdir() if path.is_file()]
@@ -141,11 +139,12 @@ def test_a_killed_worker_is_repeated(tmp_path: Path, where: str) -> None:
     assert found == expected
 
 
-def test_two_workers_may_write_one_shard_at_the_same_time(tmp_path: Path) -> None:
+def test_two_workers_may_write_one_shard_at_the_same_time(
+    tmp_path: Path, warm_process: Warm
+) -> None:
     script = _KILLED.replace("done == 3", "False")
-    command = [sys.executable, "-c", script, str(tmp_path / "out"), "nowhere"]
-    workers = [subprocess.Popen(command) for _ in range(3)]
-    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    workers = [warm_process.start(script, tmp_path / "out", "nowhere") for _ in range(3)]
+    assert [warm_process.wait(worker).returncode for worker in workers] == [0, 0, 0]
     assert not shards.write_shard(made(), tmp_path / "out", Shard(2, COUNT))[1]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from slipform.preprocess.shards import write_shard
 from slipform.preprocess.source import Generated, SampleSource
 from tests.object_server import Fault, Proxy
 from tests.preprocess.made import made
+from tests.warm import Warm
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +76,7 @@ def test_a_failed_upload_is_no_dataset(
     url = object_store.new_folder()
     object_store.faults = [Fault(kind, f"PUT .*/{name}", 10_000)]
     with monkeypatch.context() as impatient:
-        impatient.setenv("SLIPFORM_STORAGE_PATIENCE", "0.5")
+        impatient.setenv("SLIPFORM_STORAGE_PATIENCE", "0.1")
         with pytest.raises(StorageError, match=f"PUT {url}/{name} failed"):
             build_dataset(made(), url)
     assert not list(own_temporary_folder.iterdir())
@@ -186,10 +185,11 @@ def test_unusable_samples_write_nothing(object_store: Proxy, own_temporary_folde
 
 
 _KILLED = """
-import os, signal, sys
+import os, signal, sys, tempfile
 from slipform.pipelines.remote.store import Store
 from slipform.preprocess.build import build_dataset
 from tests.preprocess.made import made
+tempfile.tempdir = None  # that of the warm process
 put_file, left = Store.put_file, int(sys.argv[2])
 def killed(self, name, path, progress):
     global left
@@ -204,12 +204,11 @@ build_dataset(made(), sys.argv[1])
 
 @pytest.mark.parametrize("files", [0, 3, 7])
 def test_a_killed_prep_leaves_no_dataset(
-    object_store: Proxy, own_temporary_folder: Path, files: int
+    object_store: Proxy, own_temporary_folder: Path, files: int, warm_process: Warm
 ) -> None:
     """The next one removes what it left on this machine."""
     url = object_store.new_folder()
-    command = [sys.executable, "-c", _KILLED, url, str(files)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = warm_process.run(_KILLED, url, files)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     names = open_store(url).names()
     assert len({*names} - {CLAIM}) == files

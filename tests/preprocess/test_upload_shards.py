@@ -105,7 +105,7 @@ def test_a_failed_upload_leaves_no_finished_shard(
     """The scheduler repeats the command. The record is sent after all other files."""
     url, shard = object_store.new_folder(), Shard(1, COUNT)
     with monkeypatch.context() as impatient:
-        impatient.setenv("SLIPFORM_STORAGE_PATIENCE", "0.5")
+        impatient.setenv("SLIPFORM_STORAGE_PATIENCE", "0.1")
         object_store.faults = [Fault("500", "PUT .*/val-", 10_000)]
         with pytest.raises(StorageError, match=r"PUT .*/val-00001-of-00005.* failed"):
             shards.write_shard(made(), url, shard)
@@ -117,6 +117,12 @@ def test_a_failed_upload_leaves_no_finished_shard(
     written = [one.path for one in object_store.requests if one.method == "PUT"]
     assert written[-1].endswith(shard.record)
     assert not list(own_temporary_folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished() -> dict[str, bytes]:
+    """The objects of all shards, once a test has written them."""
+    return {}
 
 
 @pytest.mark.parametrize(
@@ -132,12 +138,21 @@ def test_a_failed_upload_leaves_no_finished_shard(
     ],
 )
 def test_merge_refuses_what_is_not_complete(
-    object_store: Proxy, own_temporary_folder: Path, change: str, message: str
+    object_store: Proxy,
+    own_temporary_folder: Path,
+    finished: dict[str, bytes],
+    change: str,
+    message: str,
 ) -> None:
     url, record = object_store.new_folder(), Shard(4, COUNT).record
-    for number in range(1, COUNT + 1):
-        shards.write_shard(made(), url, Shard(number, COUNT))
     store, beton = open_store(url), "train-00004-of-00005.beton"
+    if not finished:
+        for number in range(1, COUNT + 1):
+            shards.write_shard(made(), url, Shard(number, COUNT))
+        finished |= {name: bytes(store.read(name)) for name in store.names()}
+    else:
+        for name, content in finished.items():
+            store.put(name, content)
     if change == "missing":
         store.delete([record])
     elif change == "size":

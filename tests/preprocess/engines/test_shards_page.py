@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.prep import prepare
 from tests.page_blocks import blocks
+from tests.preprocess.engines.quick_prep import QuickPrep
 from tests.preprocess.made import described
 from tests.preprocess.sources import jpeg, write
 
@@ -50,9 +51,17 @@ def _blocks(language: str) -> list[str]:
 SHELL = _blocks("bash")
 
 
+@pytest.fixture(scope="module")
+def quick_prep() -> Iterator[QuickPrep]:
+    with QuickPrep() as process:
+        yield process
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with photos of two classes, and the dataset of one prep as `whole`."""
+def folder(tmp_path: Path, quick_prep: QuickPrep) -> Path:
+    """A folder with photos of two classes, the dataset of one prep as `whole`, and the command
+    `prep`."""
+    quick_prep.install(tmp_path / "bin")
     for number in range(24):
         write(tmp_path / f"photos/{'ab'[number % 2]}/{number}.jpg", jpeg(number) + bytes(number))
     prepare("images", source=tmp_path / "photos", out=tmp_path / "whole")
@@ -84,8 +93,10 @@ def _shell(text: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("text", ["xargs", "& done"])
+@pytest.mark.parametrize("text", ["xargs", pytest.param("& done", marks=pytest.mark.slow)])
 def test_the_shell(text: str, folder: Path) -> None:
+    """With the installed command."""
+    (folder / "bin/prep").unlink()
     _check(_run(["bash", "-euc", _shell(text)], folder), folder)
 
 
