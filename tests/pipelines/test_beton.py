@@ -139,7 +139,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_altered_headers_and_tables_are_refused_or_harmless(
     path: Path, data: st.DataObject
 ) -> None:

@@ -134,7 +134,7 @@ def _assert_freed(parts: list[weakref.ref[object]]) -> None:
 @pytest.mark.parametrize("close", [True, False])
 @pytest.mark.parametrize("executor", ON_CPU)
 def test_a_loader_that_is_left_at_any_moment(executor: str, close: bool, shapes: Path) -> None:
-    for number in range(20):
+    for number in range(8):
         loader = open_loader(shapes, executor, 4)
         for _ in zip(range(number % 4), loader, strict=False):
             pass
@@ -208,13 +208,13 @@ def test_a_loader_of_an_object_store(
     """It is closed while it waits, or after an error. Nobody uses its mirror then."""
     monkeypatch.setenv("SLIPFORM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("slipform.pipelines.mirror.transfer._PAUSE", 0.0)
-    for number in range(5):
+    for number in range(3):
         url = upload(photos, object_store.new_folder())
         loader = open_loader(url, "host")
         mirror, parts = mirror_of(url), _parts(loader)
         assert isinstance(loader.samples.beton, MirroredBeton)
         parts.append(weakref.ref(loader.samples.beton.reader))
-        object_store.latency = 0.003 * number
+        object_store.latency = 0.006 * number
         if act is None:
             next(iter(loader))
         else:

@@ -100,14 +100,19 @@ def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
             next(loop)
 
 
+# Every n-th of the points: all of them, or a sample in the default suite.
+STEPS = [3, pytest.param(1, marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("reuse_buffers", [True, False])
+@pytest.mark.parametrize("step", STEPS)
 def test_an_exception_at_any_line(
-    shapes: Path, executor: str, reuse_buffers: bool, no_collections: None
+    shapes: Path, executor: str, reuse_buffers: bool, step: int, no_collections: None
 ) -> None:
     """Evenly spaced lines of three steps. There are fewer for `dali`, whose recovery builds
     graphs."""
-    points = {"dali": 12, "resident": 150}.get(executor, 60)
+    points = {"dali": 12, "resident": 150}.get(executor, 60) // step
     want = _undisturbed(shapes)
     reached: list[str] = []
     with _loader(shapes, executor, reuse_buffers=reuse_buffers) as loader:
@@ -174,7 +179,8 @@ def test_an_exception_in_a_part(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("executor", NAMES)
-def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_ctrl_c_at_any_moment(shapes: Path, executor: str, step: int, no_collections: None) -> None:
     """Real signals at random moments during a loop over the loader."""
     import signal
 
@@ -182,7 +188,7 @@ def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None)
     generator = random.Random(7)
     with _loader(shapes, executor) as loader:
         hits = 0
-        for _ in range(12 if executor == "dali" else 60):
+        for _ in range((12 if executor == "dali" else 60) // step):
             loader.set_epoch(generator.randrange(2))
             try:
                 while True:

@@ -84,7 +84,7 @@ def _in_a_fork(warm: Warm, measure: Callable[..., Any], *arguments: object) -> A
     return json.loads(ended.stdout)
 
 
-SHORT = {"epochs": 40, "left": 40, "new": 25}
+SHORT = {"epochs": 25, "left": 25, "new": 25}  # a batch that is lost in each round: 15
 LONG = dict.fromkeys(SHORT, 200)
 
 

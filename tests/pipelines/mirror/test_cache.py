@@ -45,8 +45,14 @@ def _change(path: Path, seed: int) -> None:
         file.write(content)
 
 
-@pytest.mark.parametrize("executor", ["host", "resident"])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    [
+        *((name, "host") for name in FILES),
+        ("train.beton", "resident"),
+        *(pytest.param(name, "resident", marks=pytest.mark.slow) for name in FILES[1:]),
+    ],
+)
 def test_a_file_that_was_damaged_between_runs(
     name: str, executor: str, url: str, photos: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,17 @@ def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_BYTES", 20_000)
 
 
-@pytest.mark.parametrize("executor", ["host", "resident"])
-@pytest.mark.parametrize("kind", FEW_KINDS)
+# The executors share what handles faults. All kinds with one of them, two with the other one.
+QUICK = [*((kind, "host") for kind in FEW_KINDS), ("reset", "resident"), ("wrong", "resident")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "executor"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in product(FEW_KINDS, ("host", "resident"))
+    ],
+)
 def test_some_requests_fail(
     kind: str, executor: str, url: str, photos: Path, object_store: Proxy
 ) -> None:

@@ -18,7 +18,7 @@ from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.policy_space import space_of
 
-SIZE, NUM = 64, 4000
+SIZE, NUM = 64, 2000
 UNLIKELY = 1e-6  # a false alarm of one comparison
 AUTO = {
     "auto_augment_imagenet": v2.AutoAugmentPolicy.IMAGENET,
