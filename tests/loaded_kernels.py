@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.decoding.pixels import Pixels
-from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
@@ -29,6 +28,5 @@ def _load(spec: Augmentation) -> None:
     kernel(*arguments, np.empty(image.size, np.float32), np.empty(0, np.uint16), 0, 1)
 
 
-EpochOrder(2, 1, 0).samples(0)
 _load(Augmentation(image_size=_SIDE, normalize="half"))
 _load(Augmentation(image_size=_SIDE, normalize="half", policy=Policy("rand_augment")))

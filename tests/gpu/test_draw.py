@@ -73,7 +73,7 @@ def results(
 ) -> Path:
     out = tmp_path_factory.mktemp("drawn")
     selected = [getattr(item, "callspec", None) for item in request.session.items]
-    names = {call.params["case"] for call in selected if call and "case" in call.params}
+    names = [call.params["case"] for call in selected if call and "case" in call.params]
     cases = {
         case: (COUNTS[case], CASES[case]) for case in CASES if case not in SLOW or case in names
     }
