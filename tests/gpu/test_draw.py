@@ -62,7 +62,7 @@ ROUNDED: dict[str, dict[str, object]] = {
                     "policy": {"name": "augmix", "alpha": 0.02, "mixture_width": 1}},
 }  # fmt: skip
 CASES = {**EXACT, **ROUNDED}
-COUNTS = dict.fromkeys(CASES, COUNT) | {"cifar": MORE, "wide": MORE}
+COUNTS = dict.fromkeys(CASES, COUNT) | {"cifar": MORE, "narrow": MORE}
 # What the kernels do in these is also done in the others.
 SLOW = ("center_small", "colors", "squeezed", "boxes", "augmix")
 
