@@ -103,6 +103,8 @@ ALIGNED = st.fixed_dictionaries(
         "padding": st.sampled_from([0, 1, 4, 40]),
     }
 )
+ONE_PIXEL = {"crop": "none", "resize": 0, "border": "zero", "flip": "none", "image_size": 1,
+             "erase": 0.0, "padding": 0}  # fmt: skip
 WARPS = st.fixed_dictionaries(
     {
         "rotation": st.sampled_from([0.0, 10.0, 180.0]),
@@ -127,21 +129,7 @@ def _consistent(options: dict[str, Any]) -> dict[str, Any]:
     seed=st.integers(0, 99),
     at_end=st.booleans(),
 )
-@example(
-    height=1,
-    width=1,
-    options={
-        "crop": "none",
-        "resize": 0,
-        "border": "zero",
-        "flip": "none",
-        "image_size": 1,
-        "erase": 0.0,
-        "padding": 0,
-    },
-    seed=0,
-    at_end=True,
-)
+@example(height=1, width=1, options=ONE_PIXEL, seed=0, at_end=True)
 def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
     height, width, options, seed, at_end
 ) -> None:
