@@ -143,8 +143,9 @@ def test_two_workers_may_write_one_shard_at_the_same_time(
     tmp_path: Path, warm_process: Warm
 ) -> None:
     script = _KILLED.replace("done == 3", "False")
-    workers = [warm_process.start(script, tmp_path / "out", "nowhere") for _ in range(3)]
-    assert [warm_process.wait(worker).returncode for worker in workers] == [0, 0, 0]
+    warm = warm_process
+    workers = [warm.start(script, tmp_path / "out", "nowhere") for _ in range(3)]
+    assert [warm.wait(worker).returncode for worker in workers] == [0, 0, 0]
     assert not shards.write_shard(made(), tmp_path / "out", Shard(2, COUNT))[1]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
