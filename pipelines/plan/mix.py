@@ -65,7 +65,7 @@ def blend(batch: Batch, partner: Tensor, weight: Tensor, box: Tensor) -> Batch:
     x0, y0, x1, y1 = box[:, :, None].unbind(1)
     inside = ((at >= y0) & (at < y1))[:, :, None] & ((at >= x0) & (at < x1))[:, None, :]
     # The weight of a cut image is that of its labels. Its pixels outside the box stay.
-    share = torch.where(x1 > x0, 1.0, weight[:, None])[:, :, None, None]
+    share = weight.masked_fill(box[:, 2] > box[:, 0], 1.0)[:, None, None, None]
     mixed = torch.lerp(others.float(), images.float(), share).to(images.dtype)
     mixed = torch.where(inside[:, None], others, mixed)
     return Batch(mixed, *_labels(batch, partner, weight.expand(len(batch))))
