@@ -17,12 +17,14 @@ test again: export PYTHONDONTWRITEBYTECODE :=
 
 WORKERS ?= 3
 COMPILES := tests/pipelines/executors/test_interpolation.py
+DECODER := tests/pipelines/decoding/test_jpeg_entries.py tests/pipelines/decoding/test_crc32.py
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@# mypy uses one core. The kernels are compiled on another one, into the cache, by tests that
 	@# `pytest -n` runs again: each of its processes would compile each kernel.
-	@$(BIN)/pytest -n 0 $(COMPILES) >/dev/null 2>&1 & echo $(BIN)/mypy; $(BIN)/mypy; status=$$?; wait; exit $$status
+	@$(BIN)/pytest -n 0 $(COMPILES) >/dev/null 2>&1 & echo $(BIN)/mypy; $(BIN)/mypy; status=$$?; \
+	  $(BIN)/pytest -n 0 $(DECODER) >/dev/null 2>&1; wait; exit $$status
 	@# Each process begins with one part of the tests, so most modules make their fixtures once.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 

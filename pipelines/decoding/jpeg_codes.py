@@ -16,18 +16,35 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["WINDOW", "build_codes", "build_coefficients", "build_skips", "fill", "long_code"]
+__all__ = [
+    "WINDOW", "build_codes", "build_coefficients", "build_skips", "fill", "long_code", "stream_of",
+]  # fmt: skip
 
 # With 13 bits, skipping takes 5 % less time, but the tables take four times as long to make. Images
 # with codes of their own need new ones.
 WINDOW = 11
 _ONES, _HIGH_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+
+
+def stream_of(jpeg: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A JPEG stream as the kernels take it. They are compiled for one kind of array.
+
+    Args:
+        jpeg: The stream, bytes or uint8 [bytes].
+
+    Returns:
+        uint8 [bytes], a view that cannot be written to.
+    """
+    stream = np.frombuffer(jpeg, np.uint8)
+    stream.flags.writeable = False
+    return stream
 
 
 @intrinsic

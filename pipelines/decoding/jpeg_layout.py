@@ -20,6 +20,7 @@ from slipform.pipelines.decoding.jpeg_codes import (
     build_codes,
     build_coefficients,
     build_skips,
+    stream_of,
 )
 from slipform.pipelines.kernel import kernel
 
@@ -84,11 +85,11 @@ class Layout(NamedTuple):
         return 8 // scale * np.array(self.mcu) // self.parts[: self.frame[_COMPONENTS], :2]
 
 
-def read_layout(jpeg: npt.NDArray[np.uint8]) -> Layout | None:
+def read_layout(jpeg: bytes | npt.NDArray[np.uint8]) -> Layout | None:
     """Read the segments of a stream up to its scan.
 
     Args:
-        jpeg: The stream, uint8 [bytes].
+        jpeg: The stream, bytes or uint8 [bytes].
 
     Returns:
         The layout; None: the stream is damaged or of another kind.
@@ -96,7 +97,7 @@ def read_layout(jpeg: npt.NDArray[np.uint8]) -> Layout | None:
     frame, parts = np.zeros(5, np.int64), np.zeros((3, 5), np.int64)
     quantization, values = np.zeros((4, 64), np.float32), np.zeros((8, 256), np.uint8)
     counts = np.zeros((8, 17), np.uint8)
-    if not _read(jpeg, frame, parts, quantization, values, counts):
+    if not _read(stream_of(jpeg), frame, parts, quantization, values, counts):
         return None
     used = parts[: frame[_COMPONENTS], 3:]
     key = b"".join(one.tobytes() for one in (used, counts, values))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.decoding.jpeg_blocks import read_block, signed, skip
-from slipform.pipelines.decoding.jpeg_codes import WINDOW, fill, long_code
+from slipform.pipelines.decoding.jpeg_codes import WINDOW, fill, long_code, stream_of
 from slipform.pipelines.decoding.jpeg_entries import STEP, EntryPoints, make_entries
 from slipform.pipelines.decoding.jpeg_layout import Layout, read_layout
 from slipform.pipelines.decoding.jpeg_pixels import (
@@ -93,9 +93,8 @@ def is_sound(jpeg: bytes | npt.NDArray[np.uint8]) -> bool:
     Returns:
         True: libjpeg decodes the stream without an error or a warning. False: it may warn or fail.
     """
-    stream = _stream(jpeg)
-    layout = read_layout(stream)
-    return layout is not None and _read_all(stream, layout, _ALL, _NO_ENTRIES)
+    layout = read_layout(jpeg)
+    return layout is not None and _read_all(jpeg, layout, _ALL, _NO_ENTRIES)
 
 
 def find_entries(jpeg: bytes | npt.NDArray[np.uint8]) -> EntryPoints | None:
@@ -107,37 +106,30 @@ def find_entries(jpeg: bytes | npt.NDArray[np.uint8]) -> EntryPoints | None:
     Returns:
         The entry points. None: the JPEG is not sound (`is_sound`).
     """
-    stream = _stream(jpeg)
-    layout = read_layout(stream)
+    layout = read_layout(jpeg)
     if layout is None:
         return None
     entries = make_entries(layout)
-    return entries if _read_all(stream, layout, _NOTE, entries) else None
-
-
-def _stream(jpeg: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    stream = np.frombuffer(jpeg, np.uint8)
-    stream.flags.writeable = False  # so that the kernels are compiled for one kind of array
-    return stream
+    return entries if _read_all(jpeg, layout, _NOTE, entries) else None
 
 
 def _read_all(
-    stream: npt.NDArray[np.uint8],
+    jpeg: bytes | npt.NDArray[np.uint8],
     layout: Layout,
     mode: int,
     entries: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
 ) -> bool:
     return _run_scan(
-        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, mode, STEP, *entries, _NO_PLANES,
+        jpeg, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, mode, STEP, *entries, _NO_PLANES,
         _NO_PIXELS,
     )  # fmt: skip
 
 
-def _run_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
+def _run_scan(jpeg: bytes | npt.NDArray[np.uint8], *args: Any) -> bool:
     """`_scan` with its buffers."""
     planes = args[-2]
     buffers = np.zeros(64, np.float32), np.zeros(3, np.int64)
-    return bool(_scan(stream, *args, planes.ravel(), *buffers))
+    return bool(_scan(stream_of(jpeg), *args, planes.ravel(), *buffers))
 
 
 @kernel(_nrt=False)
