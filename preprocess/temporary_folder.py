@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,9 +37,11 @@ def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
         OSError: The folder cannot be made.
     """
     remove_abandoned(place, prefix)
-    whole = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    # The name is known before the folder is made: Ctrl-C between the two must not leave it.
+    whole = place / f"{prefix}{secrets.token_hex(8)}"
     files = whole / _FILES
     try:
+        os.mkdir(whole, 0o700)
         # The lock shows that this process is alive. The file gets its name when it is locked: no
         # other process sees a lock that is still free.
         lock = os.open(whole / "new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -93,3 +93,19 @@ def test_an_error_that_names_no_file_names_the_folder(error: OSError, text: str)
     """The text of an error without a number stays."""
     with pytest.raises(OSError, match=f"^{re.escape(text)}$"), naming("/out"):
         raise error
+
+
+def test_ctrl_c_while_it_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a lock file, no later process would delete the folder."""
+    mkdir = os.mkdir
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        mkdir(*args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path, "x-"):
+        pass
+    assert not list(tmp_path.iterdir())
