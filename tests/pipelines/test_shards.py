@@ -240,28 +240,29 @@ def test_a_read_of_a_truncated_shard_ends_with_a_message(both: list[Path], tmp_p
     assert "train-00003-of-00004.beton was truncated while it was read: 0 of" in ended.stderr
 
 
-def test_many_shards_keep_few_files_open_and_one_mapping_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [128, pytest.param(1024, marks=pytest.mark.slow)])
+def test_many_shards_keep_few_files_open_and_one_mapping_each(tmp_path: Path, count: int) -> None:
     """The mappings are freed with the last array that uses them."""
-    images = [folders.noise(2, 3, number) for number in range(134)]
+    images = [folders.noise(2, 3, number) for number in range(count + 6)]
     folders.write_folder(tmp_path / "whole", images)
-    folder = write_shards(tmp_path / "whole", tmp_path / "shards", list(range(1, 128)))
+    folder = write_shards(tmp_path / "whole", tmp_path / "shards", list(range(1, count)))
 
     def mappings() -> int:
         return Path("/proc/self/maps").read_text().count(f"{tmp_path}")
 
     with Loader(folder, batch_size=64, executor="host", threads=1) as loader:
-        assert mappings() == 128
+        assert mappings() == count
         found = torch.cat([batch.indices for batch in loader])
-        assert len(found.unique()) == len(found) == 128
-        assert mappings() == 128
+        assert len(found.unique()) == len(found) == count
+        assert mappings() == count
         assert 0 < len(open_files(folder)) <= 16
         beton = loader.samples.beton
         for index, image in enumerate(images):
             np.testing.assert_array_equal(beton.raw(index), image)
     del loader, beton
-    one = open_split(folder, read_manifest(folder), "train").raw(133)
-    assert mappings() >= 128
-    np.testing.assert_array_equal(one, images[133])
+    one = open_split(folder, read_manifest(folder), "train").raw(count + 5)
+    assert mappings() >= count
+    np.testing.assert_array_equal(one, images[-1])
     del one
     import gc
 
