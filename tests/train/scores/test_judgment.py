@@ -115,6 +115,13 @@ def test_intervals_of_means_are_those_of_scipy() -> None:
         assert got[name].high == pytest.approx(theirs.high, abs=0.12 * width)
 
 
+@pytest.mark.parametrize(("value", "low", "high"), [(0.5, 0.215, 0.785), (0.45, 0.165, 0.735)])
+def test_an_interval_has_the_middle_95_percent(value: float, low: float, high: float) -> None:
+    """Of resamples between 0.2 and 0.8, whose mean is 0.5."""
+    found = interval(value, np.append(np.linspace(0.8, 0.2, 1001), np.nan))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
 @pytest.mark.parametrize(("share", "number"), [(0.9, 7), (0.25, 1000), (0.9987, 50_000)])
 def test_the_interval_of_a_share_is_that_of_the_binomial_distribution(
     share: float, number: int
