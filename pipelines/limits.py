@@ -7,6 +7,7 @@ recipe. Without the limits it would end in an error of the operating system.
 import operator
 
 from slipform.pipelines.errors import ConfigError, nearest
+from slipform.pipelines.toml_text import shown
 
 __all__ = [
     "MAX_EPOCH", "MAX_PREFETCH", "MAX_SEED", "MAX_THREADS",
@@ -32,7 +33,7 @@ def whole(name: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ConfigError(f"{name} = {value!r}: give a whole number") from None
+        raise ConfigError(f"{name} = {shown(value)}: give a whole number") from None
 
 
 def check_numbers(
@@ -86,7 +87,7 @@ def check_choices(
     """
     for name, value in (("split", split), ("executor", executor)):
         if not isinstance(value, str):
-            raise ConfigError(f"{name} = {value!r}: give a text")
+            raise ConfigError(f"{name} = {shown(value)}: give a text")
     if training not in (True, False):
         raise ConfigError(f"training = {training!r}: give True or False")
     if augment is not None and not hasattr(augment, "resolved"):

@@ -142,7 +142,7 @@ def test_every_word_of_a_setting(one: Setting) -> None:
         ({"augment": {"normalize": "imagnet"}}, 'Did you mean "imagenet"?'),
         ({"records": {"sinks": "wandb"}}, 'Write a list: ["wandb"]'),
         ({"records": {"sinks": ["wandbb"]}}, 'Did you mean "wandb"?'),
-        ({"augment": {"policy": "rand_augment"}}, "Give augment.policy.name = 'rand_augment'"),
+        ({"augment": {"policy": "rand_augment"}}, 'Give augment.policy.name = "rand_augment"'),
         ({"augment": {"color_jitter": 0.1}}, "Give augment.color_jitter.KEY = VALUE"),
         ({"augment": {"policy": {"magnitud": 3}}}, 'Did you mean "magnitude"?'),
         ({"augment": {"policy": {"name": "randaugment"}}}, 'Did you mean "rand_augment"?'),

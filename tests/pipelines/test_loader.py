@@ -229,7 +229,7 @@ def test_auto_selects_an_executor_that_fits(shapes: Path) -> None:
     ("arguments", "text"),
     [
         ({"batch_size": 2.5}, "batch_size = 2.5: give a whole number"),
-        ({"batch_size": "8"}, "batch_size = '8': give a whole number"),
+        ({"batch_size": "8"}, 'batch_size = "8": give a whole number'),
         ({"seed": None}, "seed = None: give a whole number"),
         ({"augment": {"image_size": 64}}, "give an Augmentation, or None"),
     ],
@@ -244,7 +244,7 @@ def test_arguments_of_a_wrong_type_are_refused(
 
 def test_an_epoch_is_a_whole_number(shapes: Path) -> None:
     with Loader(shapes, batch_size=np.int64(16), executor="host", threads=1) as loader:
-        with pytest.raises(ConfigError, match="epoch = 'a': give a whole number"):
+        with pytest.raises(ConfigError, match='epoch = "a": give a whole number'):
             loader.set_epoch("a")
         loader.set_epoch(np.int32(3))
         assert loader.epoch == 3

@@ -57,7 +57,7 @@ def test_registering(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"exchang": {}}, r'no augmentation "exchang" is registered. Did you mean "exchange"\?'),
         ({"exchange": {"p": 1}}, r'no exchange option "p"'),
-        ({"exchange": {"probability": "x"}}, r"augment\.own\.exchange\.probability = 'x'"),
+        ({"exchange": {"probability": "x"}}, r'augment\.own\.exchange\.probability = "x"'),
         ({"quarter": {"p": 1}}, r'"quarter" has no options: remove augment\.own\.quarter\.p'),
         ({"turn": {}}, r"augment\.own\.turn: missing a required argument: 'degrees'"),
     ],
@@ -102,7 +102,7 @@ def test_recipes_and_set() -> None:
     config = resolve(recipe, ["augment.own.exchange.probability=0.5", "augment.own.turn=true"])
     assert config.augment.own == {"exchange": {"probability": 0.5}, "turn": {}}
     assert resolve(recipe, ["augment.own.exchange=false"]).augment.own == {}
-    with pytest.raises(ConfigError, match=r"augment\.own = 'exchange': give a table"):
+    with pytest.raises(ConfigError, match=r'augment\.own = "exchange": give a table'):
         resolve(None, ["augment.own=exchange"])
     with pytest.raises(ConfigError, match=r"augment\.own\.exchange = 0\.5: give a table"):
         resolve(None, ["augment.own.exchange=0.5"])

@@ -62,5 +62,5 @@ def test_a_sweep_goes_on_unless_the_folds_would_differ(
     if kind == "soft":
         check()
         return
-    with pytest.raises(ConfigError, match=r"data\.fold_rule = rarest_label, not"):
+    with pytest.raises(ConfigError, match=r'data\.fold_rule = "rarest_label", not'):
         check()
