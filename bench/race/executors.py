@@ -59,6 +59,7 @@ def executors_row(
             else:
                 notes.append(f"{name}: {one.opening.note}")
         found = race(running, effort.rounds, say=say)
+    notes += [f"{name}: {failure.note}" for name, failure in found.failures.items()]
     rates = {name: own["images_per_second"] for name, own in found.values.items()}
     auto = _of_auto(folder, work)
     if auto not in rates:

@@ -7,8 +7,8 @@ Every STEP MCUs of each row, it notes the position of the next bit and the DC pr
 to its right edge.
 
 In: positions and predictors. Out: bytes that prep writes after a JPEG in a beton, and the reverse.
-They take about 0.4 % of the size of the JPEG. The table of the beton does not contain them, so
-ffcv and other readers do not see them.
+They take 0.3 to 0.5 % of the size of a photo of quality 85 to 95. The table of the beton does not
+contain them, so ffcv and other readers do not see them.
 
 The layout, little-endian: magic 8 bytes, CRC-32 u4 of all that follows, bytes of the JPEG u4,
 number of entry points n u4, positions u4 [n], predictors i2 [n, 3].

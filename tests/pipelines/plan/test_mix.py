@@ -176,10 +176,11 @@ def test_how_much_is_mixed_and_switches_as_in_timm(
         weights, cuts = zip(*(theirs._params_per_batch() for _ in range(n)), strict=True)
     else:
         weights, cuts = theirs._params_per_elem(n)
-    drawn, is_cut = (
-        a[:: 2 if mode == "pair" else 1] for a in _drawn(batches, mix_mode=mode, **options)
-    )
+    step = 2 if mode == "pair" else 1
+    drawn, is_cut = (a[::step] for a in _drawn(batches, mix_mode=mode, **options))
     assert len(drawn) == n
+    alone, _ = _drawn(batches, mix_mode=mode, mixup=0.8, mix_probability=0.7)
+    assert stats.binomtest(int((alone[::step] == 1.0).sum()), n, 0.3).pvalue > 1e-6
     mixed = (drawn < 1.0) & ~is_cut
     assert stats.binomtest(int(mixed.sum()), n, 0.7 * 0.7).pvalue > 1e-6
     their_mixed = ~np.array(cuts, bool) & (np.array(weights) != 1)
@@ -206,6 +207,7 @@ def test_the_defaults_draw_what_they_drew() -> None:
     """Every batch is mixed, half of them are cut, and the numbers are those of earlier versions."""
     weights, is_cut = _drawn(400, mixup=0.4, cutmix=1.0)
     assert (weights < 1).sum() > 395  # a box may be empty
+    assert (_drawn(400, mixup=0.4)[0] < 1).all()
     assert stats.binomtest(int(is_cut.sum()), 400, 0.5).pvalue > 1e-6
     spec = Augmentation(image_size=32, mixup=0.4, cutmix=1.0)
     plans = [draw_mix(spec, 8, 3, 1, batch) for batch in range(4)]
