@@ -71,7 +71,8 @@ class Batch:
         mix: The second labels. None: no MixUp or CutMix.
 
     A loader with `reuse_buffers=True` overwrites `images` after the next batch was requested.
-    Otherwise each batch has memory of its own.
+    Otherwise no batch overwrites another one. The images of up to 8 small batches may be parts of
+    one block of memory, which is freed with the last of them: `clone` those that are saved.
 
     Example:
         ```python

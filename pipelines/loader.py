@@ -25,7 +25,7 @@ from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.position import HasPosition, restore
 from slipform.pipelines.prefetch import Prefetcher
-from slipform.pipelines.rendering.request import Settings, batches_ahead
+from slipform.pipelines.rendering.request import Settings, requests_ahead
 from slipform.pipelines.samples import open_samples
 from slipform.pipelines.sampling import Sampling
 from slipform.pipelines.sequence import BatchSequence
@@ -62,11 +62,11 @@ class Loader(HasPosition):
         rank, world_size: Number of this process, from 0, and of processes; each takes its part.
         threads: Threads that decode and render. 0: what `bench tune` found here, else one per core;
             on a GPU two cores are left for the threads that launch work.
-        prefetch: Batches made ahead. 0: 16 small ones on a CPU; else what `bench tune` found, or 2.
+        prefetch: Batches made ahead. 0: up to 16 small ones on a CPU; else as tuned, or 2.
         on_bad: "error": a bad sample raises SampleError. "skip": black, label -100, in `num_bad`.
         block: 0: all samples are shuffled together. For data larger than memory: number of
             consecutive samples that stay near each other in the order (see `EpochOrder`).
-        reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
+        reuse_buffers: False: no batch overwrites another one. True: `images` of a batch are
             overwritten after the next batch was asked for, which is faster.
         decode_scale: "auto": `host` decodes JPEGs of 512 x 512 pixels or more at 1/2, 1/4 or 1/8 of
             their size if the crop then is still 1.25 times larger than the output. The pixels
@@ -168,17 +168,17 @@ class Loader(HasPosition):
         elif not (as_tuned and found.get("executor") == executor):
             found = {}
         threads = threads or int(found.get("threads", 0)) or num_threads(self.device.type)
-        depth, burst = prefetch or int(found.get("prefetch", 0)) or 2, 1
+        depth, count = prefetch or int(found.get("prefetch", 0)) or 2, 1
         if not prefetch and self.device.type == "cpu" and self._beton.stays and executor != "dali":
-            depth, burst = batches_ahead(depth, self.batch_size, self.augment.image_size)
+            depth, count = requests_ahead(depth, self.batch_size, spec.image_size, len(self))
         share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(
-            self.augment, self.batch_size, dtype, self.device, threads, depth,
-            on_bad, reuse_buffers, decode_scale, world_size, share,
+            self.augment, self.batch_size * count, dtype, self.device, threads, depth,
+            on_bad, reuse_buffers, decode_scale, world_size, share, count,
         )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, found)
         parts = self.samples, self.augment, self._order, self.device
-        self.sequence = BatchSequence(Prefetcher(self._executor, *parts, burst), *parts)
+        self.sequence = BatchSequence(Prefetcher(self._executor, *parts, count), *parts)
 
     @property
     def num_samples(self) -> int:

@@ -233,23 +233,20 @@ class EpochOrder:
         """
         return seen * self.world_size // self.global_batch_size + self.rank
 
-    def draw_positions(self, seen: int, count: int) -> Indices | None:
-        """The positions in the epoch of the samples of a batch, if they were drawn.
+    def draw_positions(self, seen: int) -> Indices:
+        """The positions in the epoch of the samples of a batch of this process.
 
-        A sample may be drawn several times in an epoch. Each draw has random numbers of its own for
-        the augmentation, which follow from its position.
+        With `draws`, a sample may be drawn several times in an epoch. Each draw has random numbers
+        of its own for the augmentation, which follow from its position, not from the sample.
 
         Args:
             seen: Samples of the epoch before the global batch.
-            count: Samples of the batch on this process.
 
         Returns:
-            int64 [count]. None: there are no draws, and the numbers follow from the samples.
+            int64 [size].
         """
-        if self.draws is None:
-            return None
         start = seen + self.first
-        return np.arange(start, start + count)
+        return np.arange(start, start + self.size)
 
 
 def _shuffled(num_samples: int, seed: int, block: int, window: int, epoch: int) -> Indices:

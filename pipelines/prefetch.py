@@ -1,55 +1,43 @@
 """Batches ahead of the consumer: `Prefetcher` keeps an executor busy.
 
 In: the position (epoch, samples seen) of a batch. Out: its indices and pixels. They depend on the
-position alone. After an exception, and at an unexpected position, all batches under way are dropped
-and made again.
+position alone. After an exception, and at an unexpected position, all batches that were made or
+begun ahead are dropped and made again.
 
 Requests are submitted in a thread: drawing a Plan and preparing a batch take 0.1 to 0.5 ms of
-processor time, for which the consumer would wait.
+processor time, for which the consumer would wait. Most of it is the same for 64 images as for 512,
+so several small batches are one request.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import partial
-from threading import get_ident
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.read_ahead import ReadAhead, read_ahead
-from slipform.pipelines.rendering.request import BatchRequest
 from slipform.pipelines.samples import Samples
 from slipform.pipelines.stopping import is_asked
+from slipform.pipelines.submitter import Position, Submitted, Submitter
 from slipform.pipelines.workers import Task, Workers
 
 __all__ = ["Prefetcher"]
 
-_NO_IMAGES = torch.empty(0)
 _POLL = 0.002  # seconds between two looks at whether samples have come
 
-_Int64 = npt.NDArray[np.int64]
-Position = tuple[int, int]  # epoch, samples of it that were seen in the global order
-
-
-class _Submitted(NamedTuple):
-    batch: Batch  # without its images
-    check: Callable[[], None] | None  # to be called when its images are there
-
-
-# A submitted batch: its position, the next one, its task. No class: the consumer often makes one.
-_UnderWay = tuple[Position, Position, Task[_Submitted]]
+# A request for consecutive batches of an epoch: their positions and the one after them; its task.
+_Request = tuple[list[Position], Task[Submitted]]
+# A batch that is made: its place in the order, the batch, which of its samples could not be read,
+# and the place of the next one.
+_Ready = tuple[Position, Batch, list[int], Position]
 
 
 class Prefetcher:
@@ -64,10 +52,11 @@ class Prefetcher:
         augment: The resolved augmentation.
         order: The order of the samples.
         device: Device of the batches.
-        burst: Number of batches that are submitted together.
+        per_request: Largest number of batches of a request. 1 if the samples are in an object
+            store: each batch is waited for.
 
     Attributes:
-        executor: As given.
+        executor, per_request: As given.
         wait_seconds: Seconds spent on waiting for the executor since the start.
     """
 
@@ -78,20 +67,24 @@ class Prefetcher:
         augment: Augmentation,
         order: EpochOrder,
         device: torch.device,
-        burst: int = 1,
+        per_request: int = 1,
     ) -> None:
-        self.executor, self._augment, self._order = executor, augment, order
-        self._beton, self._samples = samples.beton, samples
+        self.executor, self._order = executor, order
         # An executor that keeps all pixels has read all samples.
         keeps_all = hasattr(executor, "resident_bytes")
         self._read_ahead = ReadAhead() if keeps_all else read_ahead(samples.beton, order)
-        self._executor_checks: bool = getattr(executor, "checks_files", False)
-        self._under_way: deque[_UnderWay] = deque()
-        # Labels and indices of the last batches. The thread that submits frees them. The consumer
+        self._submitter = Submitter(executor, samples, augment, order, self._read_ahead)
+        self._under_way: deque[_Request] = deque()
+        self._ready: deque[_Ready] = deque()  # of the last request
+        # Labels and indices of the last requests. The thread that submits frees them. The consumer
         # would take 20 us to free two tensors, in caches that its step has filled.
-        self._spent: deque[tuple[Tensor, Tensor]] = deque()
-        self._burst = min(burst, executor.depth)
+        self._spent: deque[list[tuple[Tensor, Tensor]]] = deque()
+        assert per_request == 1 or not self.is_remote
+        self.per_request = per_request
         self._cursor: Position = (0, 0)  # of the next batch to submit
+        # Batches of the next request. It begins with 1, so that the first batch comes soon, and
+        # that one that cannot be read does not keep those before it.
+        self._count = 1
         # True: an exception left `take`, and the executor may be in any state.
         self._interrupted = False
         # The last epoch whose order was computed, and the thread that computes it.
@@ -101,7 +94,6 @@ class Prefetcher:
             index = torch.cuda.current_device() if device.index is None else device.index
             self._submitting.on_every_thread(partial(torch.cuda.set_device, index))
         self.wait_seconds = 0.0
-        self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
     def take(self, position: Position) -> tuple[Batch, list[int], Position]:
         """Wait for a batch.
@@ -119,20 +111,32 @@ class Prefetcher:
             Interrupted: This process is asked to stop, and samples are not there.
             DatasetError: The beton was truncated or replaced while it was open.
         """
+        ready = self._ready
+        if not ready or ready[0][0] != position or self._interrupted:
+            self._make(position)
+        # If an exception comes after this line, the next call finds another position here.
+        _, batch, bad, after = ready.popleft()
+        return batch, bad, after
+
+    def _make(self, position: Position) -> None:
+        """Wait for the request that begins with the batch at a position."""
         self._begin(position)
         began = time.perf_counter()
-        _, after, task = self._under_way[0]
-        batch, check = task.result(self._read_ahead.check)
+        positions, task = self._under_way[0]
+        batches, check = task.result(self._read_ahead.check)
         rendered = self.executor.collect()
         if check is not None:
             check()
-        batch.images = rendered.images
         self._under_way.popleft()
-        self._read_ahead.release()
-        self._spent.append((batch.labels, batch.indices))
+        parts, bad, size = rendered.parts or [rendered.images], rendered.bad, self._order.size
+        for k, (batch, batch_images) in enumerate(zip(batches, parts, strict=True)):
+            batch.images = batch_images
+            own = [i - k * size for i in bad if k * size <= i < (k + 1) * size] if bad else []
+            self._ready.append((positions[k], batch, own, positions[k + 1]))
+            self._read_ahead.release()
+        self._spent.append([(batch.labels, batch.indices) for batch in batches])
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
-        return batch, rendered.bad, after
 
     @property
     def is_remote(self) -> bool:
@@ -168,7 +172,7 @@ class Prefetcher:
     def _are_there(self, position: Position, count: int) -> bool:
         """Whether the samples of batches are there, or cannot be planned ahead so far."""
         first = list(self._under_way)[:count]
-        for _, _, task in first:
+        for _, task in first:
             if not task.is_done():
                 return False
             task.raise_error()
@@ -182,14 +186,15 @@ class Prefetcher:
 
     def _begin(self, position: Position) -> None:
         """Have the batches from a position on under way."""
-        expected = self._under_way[0][0] if self._under_way else self._cursor
-        if self._interrupted or expected != position:
+        expected = self._under_way[0][0][0] if self._under_way else self._cursor
+        if self._interrupted or self._ready or expected != position:
             self._restart(position)
         self._interrupted = True
         self._submit_ahead(position[0])
 
     def _restart(self, position: Position) -> None:
-        """Drop all batches under way. An exception in this method leads to another restart."""
+        """Drop all batches that were made or begun ahead. An exception in this method leads to
+        another restart."""
         dropped = self._interrupted
         self._interrupted = True
         if dropped or not self._collected_all():
@@ -199,17 +204,18 @@ class Prefetcher:
             self.executor.reset()
         self._read_ahead.drop()
         self._under_way.clear()
-        self._cursor = position
+        self._ready.clear()
+        self._cursor, self._count = position, 1
 
     def _collected_all(self) -> bool:
-        """Collect all batches under way, which are not needed.
+        """Collect all requests under way, which are not needed.
 
         Returns:
             False: one of them has an error, or would wait for an object store.
         """
         try:
             while self._under_way:
-                task = self._under_way[0][2]
+                _, task = self._under_way[0]
                 if self.is_remote and not task.is_done():
                     return False
                 task.result()
@@ -220,57 +226,28 @@ class Prefetcher:
         return True
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
-        """Submit batches until `executor.depth` are under way, if as many are missing as are
-        submitted together. None is begun beyond the next epoch."""
+        """Submit requests until `executor.depth` are under way. None is begun beyond the next
+        epoch, and none has batches of two epochs."""
         order = self._order
-        if len(self._under_way) > self.executor.depth - self._burst:
-            return
         while len(self._under_way) < self.executor.depth:
-            epoch, seen = self._cursor
+            epoch = self._cursor[0]
             if epoch > epoch_wanted + order.shuffle:
                 return
-            task = self._submitting.submit(partial(self._submit, epoch, seen))
-            after = order.after(epoch, seen)
-            self._under_way.append((self._cursor, after, task))
-            self._cursor = after
+            positions = [self._cursor]
+            while len(positions) <= self._count and positions[-1][0] == epoch:
+                positions.append(order.after(*positions[-1]))
+            task = self._submitting.submit(partial(self._submit, positions[:-1]))
+            self._under_way.append((positions, task))
+            self._cursor, self._count = positions[-1], min(2 * self._count, self.per_request)
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
 
-    def _submit(self, epoch: int, seen: int) -> _Submitted:
-        """Submit the request for a batch."""
-        began = time.perf_counter()
-        # The consumer has the last of these, and may still have the one before.
+    def _submit(self, positions: list[Position]) -> Submitted:
+        """Submit the request for batches of an epoch."""
+        # The consumer has batches of the last of these, and may still have one of the one before.
         while len(self._spent) > 2:
             self._spent.popleft()
-        indices = self._order.batch(epoch, seen)
-        padded = not self._order.drop_last
-        valid = np.where(indices < 0, 0, indices) if padded else indices
-        # Bytes that are cut off from a file are read as zeros.
-        check = partial(self._beton.check_length, self._beton.file_numbers(valid))
-        check()
-        positions = self._order.draw_positions(seen, len(valid))
-        request = BatchRequest(valid, partial(self._draw, epoch), positions, check)
-        self._count_planning(began)
-        self._read_ahead.wait(epoch, seen)
-        self.executor.submit(request)
-        labels = self._samples.labels(valid)
-        if padded:
-            labels[indices < 0] = IGNORED_LABEL
-        batch = Batch(_NO_IMAGES, torch.from_numpy(labels), torch.from_numpy(indices))
-        return _Submitted(batch, None if self._executor_checks else check)
-
-    def _draw(self, epoch: int, keys: _Int64) -> Plan:
-        """The Plan of samples, or of what was drawn at positions of the epoch."""
-        began, drawn = time.perf_counter(), self._order.draws is not None
-        indices = self._order.samples(epoch)[keys] if drawn else keys
-        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
-        plan = draw(self._augment, keys, heights, widths, self._order.seed, epoch)
-        self._count_planning(began)
-        return plan
-
-    def _count_planning(self, began: float) -> None:
-        own, seconds = get_ident(), time.perf_counter() - began
-        self._plan_seconds[own] = self._plan_seconds.get(own, 0.0) + seconds
+        return self._submitter.submit(positions)
 
     def fetch_stats(self) -> dict[str, float]:
         """What was fetched from an object store; see `ReadAhead.stats`."""
@@ -279,7 +256,7 @@ class Prefetcher:
     @property
     def plan_seconds(self) -> float:
         """Seconds spent on order and Plan since the start, over all threads."""
-        return sum(list(self._plan_seconds.values()))
+        return self._submitter.plan_seconds
 
     def _order_epoch(self, epoch: int) -> None:
         """Compute the order of an epoch in the background. A million samples take 0.1 s."""
@@ -298,3 +275,4 @@ class Prefetcher:
         self.executor.close()
         self._read_ahead.close()
         self._under_way.clear()
+        self._ready.clear()

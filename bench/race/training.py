@@ -145,11 +145,13 @@ def prepared(point: Point, effort: Effort) -> Iterator[Prepared]:
 
         step_seconds = [_seconds(lambda: step(fixed), device) for _ in range(3)]
         ours = _endless(loader)
-        longer = replace(effort, min_batches=max(8, effort.min_batches))
+        # More than are made ahead: small batches come several at a time.
+        queue = 4 * loader.sequence.ahead.per_request
+        longer = replace(effort, min_batches=max(8, queue, effort.min_batches))
         contestants = {
             "step": lambda: timed(repeat(fixed), device, effort, step),
             "loader": lambda: timed(ours, device, longer, lambda batch: None),
-            "end_to_end": lambda: timed(ours, device, effort, step),
+            "end_to_end": lambda: timed(ours, device, longer if queue > 4 else effort, step),
         }
         timed(ours, device, replace(effort, seconds=0.0), step)
         memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn

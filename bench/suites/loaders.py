@@ -142,8 +142,8 @@ def command(
 ) -> None:
     """Compare Slipform's executors and other loaders on the images of the dataset folders DATA.
 
-    Slipform's batches overwrite those before them, as in training. In the row "own memory" each has
-    memory of its own, which is the default of Loader.
+    Slipform's batches overwrite those before them, as in training. In the row "own memory" they do
+    not, which is the default of Loader.
     A JPEG dataset is measured as it is (streaming) and as a raw copy of at most 256 px (resident).
     A raw dataset of small images, such as CIFAR-10, is measured as it is (small). JPEGs of a
     megapixel or more are measured in fewer rounds, with the usual settings of each peer, without

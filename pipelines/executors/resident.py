@@ -43,6 +43,7 @@ class ResidentExecutor(Executor):
         shared = settings.world_size > 1
         decoded = decode_all(beton, settings.threads, first_read, shared=shared)
         self._decoded: Decoded | None = decoded
+        self._some_are_bad = bool(decoded.bad.any())
         self.resident_bytes = decoded.buffer.nbytes
         self._load_seconds = time.perf_counter() - began
         # Buffers for the batches under way and for the one that the consumer holds.
@@ -52,11 +53,12 @@ class ResidentExecutor(Executor):
         """See `Executor`."""
         decoded, at = self._decoded, request.indices
         assert decoded is not None, "the executor is closed"
+        bad = np.flatnonzero(decoded.bad[at]).tolist() if self._some_are_bad else ()
         pixels = Pixels(
             decoded.addresses[at],
             self._beton.heights[at],
             self._beton.widths[at],
-            bad=tuple(np.flatnonzero(decoded.bad[at]).tolist()),
+            bad=tuple(bad),
             owner=decoded,
         )
         self._pool.begin(request.plan(), pixels, request.check)

@@ -5,7 +5,7 @@ In: sample indices and their Plan. Out: types only. Nothing is rendered in this 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,21 +16,19 @@ from torch import Tensor
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan
 
-__all__ = ["SMALL_BATCH", "BatchRequest", "Rendered", "Settings", "batches_ahead"]
+__all__ = ["SMALL_BATCH", "BatchRequest", "Rendered", "Settings", "requests_ahead"]
 
 # Output pixels of a batch that one thread renders in about 0.1 ms. Waking another thread can take
 # as long.
 SMALL_BATCH = 1 << 17
+_REQUEST = 4 * SMALL_BATCH  # output pixels of a request for several batches, at most
 
 
-def batches_ahead(usual: int, batch_size: int, image_size: int) -> tuple[int, int]:
-    """How many batches to have under way on CPU cores, and how many of them to submit together.
+def requests_ahead(usual: int, batch_size: int, image_size: int, most: int) -> tuple[int, int]:
+    """How many requests to have under way on CPU cores, and for how many batches each of them is.
 
-    Between two steps of a training, the caches are filled by the step. Submitting one small batch
-    then takes 0.2 ms more processor time than in a loop of its own, and the step waits for the
-    core. Of several batches that are submitted together, only the first one does. For the net
-    `cnn`, CIFAR-10, batches of 64 and an AMD EPYC, the threads of the loader took 283 us a batch
-    instead of 469.
+    A request takes about 0.1 ms of processor time beside its pixels, and twice as much in the
+    caches that a step of a training has filled. Several small batches share it.
 
     It is for samples that stay on this machine: the cache of an object store must hold those of all
     batches under way.
@@ -39,12 +37,15 @@ def batches_ahead(usual: int, batch_size: int, image_size: int) -> tuple[int, in
         usual: The number of batches under way if they are not small.
         batch_size: Images in a batch.
         image_size: Side of an image in pixels.
+        most: Batches of an epoch.
 
     Returns:
-        (16 or more, 8) for at most SMALL_BATCH pixels, else (`usual`, 1).
+        (requests, batches of a request): for a batch of at most SMALL_BATCH pixels 4 to 8, as far
+        as an epoch has so many. Else (`usual`, 1).
     """
-    small = batch_size * image_size**2 <= SMALL_BATCH
-    return (max(usual, 16), 8) if small else (usual, 1)
+    pixels = batch_size * image_size**2
+    count = min(8, _REQUEST // pixels, most) if pixels <= SMALL_BATCH else 1
+    return (usual, 1) if count < 2 else (max(2, -(-usual // count)), count)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Settings:
         world_size: Number of processes of the run. Those on one machine share decoded pixels.
         decoder_share: The share of the JPEGs, 0 to 1, that the decoder of a GPU decodes. None: the
             executor's own.
+        per_request: Largest number of batches in one request.
     """
 
     spec: Augmentation
@@ -77,11 +79,12 @@ class Settings:
     decode_scale: str = "auto"
     world_size: int = 1
     decoder_share: float | None = None
+    per_request: int = 1
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """One batch to make, or a part of one.
+    """One or several batches to make, or a part of them.
 
     An executor draws its Plan where that suits it: in the calling thread, or part by part in the
     threads that read the pixels.
@@ -90,7 +93,7 @@ class BatchRequest:
         indices: int64 [N], positions in the beton, all valid.
         draw: Draws the Plan of samples, which depends on each sample alone. Any thread may call it.
         positions: int64 [N], `EpochOrder.draw_positions` of the samples, for which `draw` draws
-            the Plan. None: it draws the Plan for `indices`.
+            the Plan. None: the samples were not drawn, and it draws the Plan for `indices`.
         check: Raises DatasetError if a file of the samples was truncated. It is called after their
             bytes were read: what was cut off was read as zeros. None: nothing to check.
     """
@@ -120,12 +123,14 @@ class BatchRequest:
 
 @dataclass
 class Rendered:
-    """One finished batch.
+    """One finished request.
 
     Attributes:
         images: [N, 3, S, S], channels_last, on the device, in `Settings.dtype`.
-        bad: Positions in the batch of the samples that could not be read.
+        bad: Positions in the request of the samples that could not be read.
+        parts: The images of each batch, if the request may be for several. Else ().
     """
 
     images: Tensor
     bad: list[int]
+    parts: Sequence[Tensor] = ()

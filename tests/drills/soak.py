@@ -30,15 +30,16 @@ class Thrown(BaseException):
     """As KeyboardInterrupt."""
 
 
-def _loader(folder: str, executor: str) -> Loader:
+def _loader(folder: str, executor: str, prefetch: int = 0) -> Loader:
+    """With 0, several batches are made together, which `_undisturbed` makes one by one."""
     return Loader(
-        folder, augment=AUGMENTATION, batch_size=5, executor=executor, threads=2, prefetch=2
+        folder, augment=AUGMENTATION, batch_size=5, executor=executor, threads=2, prefetch=prefetch
     )
 
 
 def _undisturbed(folder: str, executor: str) -> dict[tuple[int, int], list[torch.Tensor]]:
     found = {}
-    with _loader(folder, executor) as loader:
+    with _loader(folder, executor, prefetch=2) as loader:
         for _ in range(EPOCHS):
             loop = iter(loader)
             for _ in range(len(loader)):

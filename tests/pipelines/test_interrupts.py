@@ -135,7 +135,7 @@ def test_an_exception_in_a_part(
     shapes: Path, executor: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the loader, the executor or one of its threads, once or twice in a row."""
-    from slipform.pipelines import prefetch, sequence
+    from slipform.pipelines import sequence, submitter
     from slipform.pipelines.decoding.integrity import FirstRead
     from slipform.pipelines.rendering.pool import RenderPool
 
@@ -144,7 +144,7 @@ def test_an_exception_in_a_part(
     with _loader(shapes, executor) as loader:
         own = type(loader._executor)
         for place, name in (
-            (prefetch, "draw"),
+            (submitter, "draw"),
             (sequence, "upload"),
             (sequence, "draw_mix"),
             (own, "submit"),
@@ -212,7 +212,7 @@ def test_ctrl_c_inside_a_compiled_function_is_no_system_error(
 ) -> None:
     """numba's dispatcher returns a result with an exception set. Python turns this into another
     exception."""
-    from slipform.pipelines import prefetch
+    from slipform.pipelines import submitter
 
     def fails(*_: Any) -> None:
         error: BaseException = _Injected()
@@ -223,7 +223,7 @@ def test_ctrl_c_inside_a_compiled_function_is_no_system_error(
     want = _undisturbed(shapes)
     with _loader(shapes, "resident") as loader:
         with monkeypatch.context() as patch:
-            patch.setattr(prefetch, "draw", fails)
+            patch.setattr(submitter, "draw", fails)
             with pytest.raises(_Injected):
                 next(iter(loader))
         _compare(loader, want)

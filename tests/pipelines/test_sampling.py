@@ -73,7 +73,7 @@ def test_any_batch_size_and_number_of_processes_read_one_order(  # type: ignore[
     seen = min(before, num - size * world_size)  # resumed anywhere, with another batch size
     batch = np.concatenate([one.batch(3, seen) for one in ranks])
     np.testing.assert_array_equal(batch, whole[seen : seen + size * world_size])
-    positions = np.concatenate([one.draw_positions(seen, size) for one in ranks])
+    positions = np.concatenate([one.draw_positions(seen) for one in ranks])
     np.testing.assert_array_equal(positions, np.arange(seen, seen + size * world_size))
 
 

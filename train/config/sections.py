@@ -47,8 +47,8 @@ class DataConfig(Section):
         executor: The code that renders the batches.
         threads: Threads of the executor; 0: the number that `bench tune` found for this machine,
             or all cores of this process.
-        prefetch: Batches rendered ahead; 0: 16 small ones on a CPU, else the number that `bench
-            tune` found for this machine, or 2.
+        prefetch: Batches rendered ahead; 0: up to 16 small ones on a CPU, else the number that
+            `bench tune` found for this machine, or 2.
         on_bad: An image that cannot be decoded ends the run ("error"), or is left out ("skip").
         decode_scale: "auto": the executor host decodes large photos at 1/2, 1/4 or 1/8 of their
             size if the crop allows it. "off": always decode them in full.

@@ -161,8 +161,8 @@ class _Side:
                 own = replace(order, rank=rank)
                 seen = place.seen + k * place.segment.global_batch_size
                 samples.append(own.batch(place.epoch, seen))
-                positions = own.draw_positions(seen, own.size)
-                keys.append(samples[-1] if positions is None else positions)
+                drawn = own.draws is not None
+                keys.append(own.draw_positions(seen) if drawn else samples[-1])
         return np.concatenate(samples), np.concatenate(keys)
 
     def plan(self, place: Place) -> Plan:

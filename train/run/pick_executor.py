@@ -80,6 +80,9 @@ def pick_executor(
         when = known.get("date", "an unknown day") + (f", {shown}" if shown else "")
         return known["executor"], f"executor {known['executor']}: measured here on {when}"
     began = time.perf_counter()
+    # A request for each batch: several small batches would be there at the same time.
+    data = config.data.model_copy(update={"prefetch": config.data.prefetch or 2})
+    config = config.model_copy(update={"data": data})
     with ExitStack() as stack:
         loaders: dict[str, Loader] = {}
         for name in able:

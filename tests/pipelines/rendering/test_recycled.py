@@ -91,7 +91,7 @@ def test_a_loader_uses_a_few_buffers_in_turn(shapes: Path, executor: str) -> Non
         places = [images.data_ptr() for epoch in range(4) for images, _ in loader]
         loader.set_epoch(0)
         kept = [images for images, _ in loader]
-    assert len(set(places)) <= 20 < len(places)  # 17 small batches are made ahead
+    assert len(set(places)) <= 20 < len(places)
     with sf.Loader(shapes, "train", augment, batch_size=16, executor=executor) as loader:
         for was, (images, _) in zip(kept, loader, strict=True):
             np.testing.assert_array_equal(was, images)

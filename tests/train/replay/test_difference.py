@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from slipform.bench.race.flipped import flip_labels
-from slipform.pipelines import prefetch
+from slipform.pipelines import submitter
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
 from slipform.train.replay.batches import replayed, tensors
@@ -192,7 +192,7 @@ def test_drawn_samples_have_plans_of_their_positions(
 ) -> None:
     """A sample that is drawn twice has two crops. The compared Plan is the one of the loader."""
     given: list[tuple[list[int], Any]] = []
-    original = prefetch.draw  # type: ignore[attr-defined]
+    original = submitter.draw  # type: ignore[attr-defined]
 
     def noted(augment: Any, keys: Any, *rest: Any) -> Any:
         plan = original(augment, keys, *rest)
@@ -201,7 +201,7 @@ def test_drawn_samples_have_plans_of_their_positions(
             given.append((list(keys), plan.geometry))
         return plan
 
-    monkeypatch.setattr(prefetch, "draw", noted)
+    monkeypatch.setattr(submitter, "draw", noted)
     run = tmp_path / "run"
     fit(small("data.sampling=balanced", "train.epochs=1"), shapes, run, device="cpu", quiet=True)
     trained = {key: row for keys, rows in given for key, row in zip(keys, rows, strict=True)}
