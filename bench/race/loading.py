@@ -24,7 +24,7 @@ from slipform.pipelines.executors import GPU_ONLY
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.color_jitter import ColorJitter
 
-__all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "races", "run_race"]
+__all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "entrants", "races", "run_race"]
 
 # Kind of work -> Slipform's executors in its races, the fastest on a CPU first. `stream` takes part
 # on a GPU.
@@ -56,6 +56,9 @@ class Conditions:
     dtype: str = "float32"
     inputs: tuple[str, ...] = tuple(EXECUTORS)
     jitter: tuple[bool, ...] = (False, True)
+
+
+Entrant = tuple[str, Settings]  # a module in bench/peers, and fixed settings
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,26 @@ def _name(folder: Path) -> str:
     return folder.absolute().name if name in ("images", "shapes") else name
 
 
+def entrants(race: Race, peers: list[str], executors: Sequence[str]) -> dict[str, Entrant]:
+    """The loaders of a race.
+
+    Args:
+        race, peers, executors: As for `run_race`.
+
+    Returns:
+        The name of each loader in the table -> its module in bench/peers, and its fixed settings.
+    """
+    entries: dict[str, Entrant] = {
+        f"slipform {name}": (OURS, {"executor": name})
+        for name in executors
+        if name not in GPU_ONLY or race.work.device.startswith("cuda")
+    }
+    if race.work.device == "cpu":
+        default: Settings = {"executor": executors[0], "reuse_buffers": False}
+        entries[f"slipform {executors[0]}, own memory"] = (OURS, default)
+    return entries | {name: (name, {}) for name in peers}
+
+
 def run_race(
     race: Race,
     peers: list[str],
@@ -159,15 +182,7 @@ def run_race(
     Returns:
         A row for each loader. The row of a loader that cannot take part, or dies, has the reason.
     """
-    entries: dict[str, tuple[str, Settings]] = {
-        f"slipform {name}": (OURS, {"executor": name})
-        for name in executors
-        if name not in GPU_ONLY or race.work.device.startswith("cuda")
-    }
-    if race.work.device == "cpu":
-        default: Settings = {"executor": executors[0], "reuse_buffers": False}
-        entries[f"slipform {executors[0]}, own memory"] = (OURS, default)
-    entries |= {name: (name, {}) for name in peers}
+    entries = entrants(race, peers, executors)
     if race.photos:  # otherwise one race takes hours
         few = {"rounds": min(effort.rounds, QUICK.rounds), "min_batches": QUICK.min_batches}
         effort = replace(effort, **few, search=False, openings=1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,10 @@ import click
 
 if TYPE_CHECKING:
     from slipform.bench.result.layout import Layout
-    from slipform.bench.result.result import Environment, Row
+    from slipform.bench.result.result import Environment, Row, Settings
 
 
-__all__ = ["finish", "layouts", "say", "suite_names"]
+__all__ = ["Kept", "finish", "layouts", "say", "suite_names"]
 
 
 def suite_names() -> list[str]:
@@ -45,13 +45,75 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+class Kept:
+    """The rows that the same command measured before it was stopped.
+
+    It is the same command if its words, the commit without changes, the machine and the versions of
+    all packages are the same.
+
+    Args:
+        suite: The name of the suite.
+        out: As for `finish`.
+        environment: The environment of this command.
+    """
+
+    def __init__(self, suite: str, out: Path | None, environment: Environment) -> None:
+        from slipform.bench.result.environment import command_line
+        from slipform.bench.result.result import read_result
+
+        self._rows: dict[str, Row] = {}
+        partial = _partial(_path(suite, out))
+        if not partial.is_file():
+            return
+        before, now = read_result(partial), _conditions(environment, command_line())
+        if environment.commit.endswith("-dirty") or now != _conditions(
+            before.environment, before.command
+        ):
+            say(
+                f"{partial} is of another command, commit, machine or versions of packages, or of"
+                " changed files: all is measured again"
+            )
+            return
+        self._rows = {_key(row.case): row for row in before.rows}
+        say(f"going on after the {len(self._rows)} rows in {partial}; to begin anew, delete it")
+
+    def of(self, *cases: Settings) -> Sequence[Row]:
+        """The rows of cases that are measured together.
+
+        Args:
+            cases: The cases.
+
+        Returns:
+            Their rows; none if one of the cases was not measured.
+        """
+        keys = [_key(case) for case in cases]
+        return [self._rows[key] for key in keys] if set(keys) <= set(self._rows) else ()
+
+
+def _path(suite: str, out: Path | None) -> Path:
+    return out or Path("runs/bench") / f"{suite}.json"
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _key(case: Settings) -> str:
+    return json.dumps(case, sort_keys=True)
+
+
+def _conditions(environment: Environment, command: str) -> tuple[object, ...]:
+    fixed = environment.model_dump(exclude={"date", "load_average"})
+    return command, json.dumps(fixed, sort_keys=True)
+
+
 def finish(
     suite: str, rows: Iterable[Row], out: Path | None, environment: Environment
 ) -> list[Row]:
     """Write the result of a suite, and print its table.
 
     What was measured before a suite stops is kept: while the rows come, they are in the file
-    OUT.partial.
+    OUT.partial. `Kept` reads it.
 
     Args:
         suite: The name of the suite.
@@ -67,8 +129,8 @@ def finish(
     from slipform.bench.result.result import Result, write_result
     from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
 
-    path = out or Path("runs/bench") / f"{suite}.json"
-    partial = path.with_name(f"{path.name}.partial")
+    path = _path(suite, out)
+    partial = _partial(path)
     measured: dict[str, Row] = {}
 
     def write(to: Path) -> None:
@@ -77,7 +139,7 @@ def finish(
 
     try:
         for row in rows:
-            measured[json.dumps(row.case, sort_keys=True)] = row
+            measured[_key(row.case)] = row
             write(partial)
     except BaseException:
         if measured:

@@ -30,7 +30,7 @@ from slipform.bench.options import (
 )
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
-from slipform.bench.suites import finish, say
+from slipform.bench.suites import Kept, finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def command(
     from slipform.pipelines.manifest import read_manifest
 
     environment = stamp()
+    kept = Kept("auto", out, environment)
     points = [
         Point(str(data), name, size, device=device_name(device), cores=environment.cores)
         for data in folders
@@ -127,6 +128,8 @@ def command(
             "batch_size": point.batch_size,
             "device": point.device,
         }
+        if before := kept.of(case):
+            return before[0]
         try:
             settings, figures = isolated(
                 measure, point, *((3, 0.2, 6.0) if quick else (9, 1.0, 30.0)), compiled

@@ -31,7 +31,7 @@ from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.plots import loader_bars
 from slipform.bench.result.result import Row
 from slipform.bench.result.verdict import Verdict, leads_of, of_leads
-from slipform.bench.suites import finish, say
+from slipform.bench.suites import Kept, finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
@@ -169,14 +169,19 @@ def command(
     conditions = Conditions(
         environment.cores, batch_size, device_name(device), dtype, tuple(chosen), jitters
     )
-    found = run(data, conditions, named, QUICK if quick else FULL)
+    kept = Kept("loaders", out, environment)
+    found = run(data, conditions, named, QUICK if quick else FULL, kept)
     rows = finish("loaders", found, out, environment)
     if require and (lacking := shortfalls(rows)):
         raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 
 
 def run(
-    folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort
+    folders: Iterable[Path],
+    conditions: Conditions,
+    peers: list[str],
+    effort: Effort,
+    kept: Kept | None = None,
 ) -> Iterator[Row]:
     """Measure all loaders in every race that is possible with the folders.
 
@@ -185,6 +190,7 @@ def run(
         conditions: The conditions of the races.
         peers: Modules in bench/peers.
         effort: How long each loader is measured.
+        kept: Rows that were measured before. None: there are none.
 
     Yields:
         The rows of all races.
@@ -192,7 +198,7 @@ def run(
     Raises:
         SlipformError: No race is possible with the folders.
     """
-    from slipform.bench.race.loading import EXECUTORS, races, run_race
+    from slipform.bench.race.loading import EXECUTORS, entrants, races, run_race
 
     found = [race for folder in folders for race in races(folder, conditions)]
     if not found:
@@ -200,7 +206,10 @@ def run(
             f"nothing to measure: these folders have no images for {', '.join(conditions.inputs)}"
         )
     for race in found:
-        yield from run_race(race, peers, EXECUTORS[race.input], effort, say)
+        executors = EXECUTORS[race.input]
+        cases = [race.case(name) for name in entrants(race, peers, executors)]
+        before = kept.of(*cases) if kept else ()  # the loaders of a race are measured together
+        yield from before or run_race(race, peers, executors, effort, say)
 
 
 def shortfalls(rows: list[Row]) -> list[str]:

@@ -37,7 +37,7 @@ from slipform.bench.result.plots import memory_bars, train_bars, wait_bars
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.result.verdict import Verdict
-from slipform.bench.suites import finish, say
+from slipform.bench.suites import Kept, finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
@@ -240,18 +240,22 @@ def command(
     effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
     if quick:
         effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
-    rows = finish("train", run(points, effort, 6 if quick else 30), out, environment)
+    found = run(points, effort, 6 if quick else 30, Kept("train", out, environment))
+    rows = finish("train", found, out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 
 
-def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> Iterator[Row]:
+def run(
+    points: list[Point], effort: Effort, auto_seconds: float = 30, kept: Kept | None = None
+) -> Iterator[Row]:
     """Measure every point in its own process.
 
     Args:
         points: The conditions.
         effort: Rounds, span and warm-up.
         auto_seconds: The time to replace "auto" in a point; see the setting train.auto_seconds.
+        kept: Rows that were measured before. None: there are none.
 
     Yields:
         A row for each point. If its process failed, the row has the reason.
@@ -278,6 +282,9 @@ def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> Iterat
             case["executor"] = point.executor
         if point.layout != "auto":
             case["layout"] = point.layout
+        if kept and (before := kept.of(case)):
+            yield from before
+            continue
         try:
             if "auto" in (point.precision, point.compile, point.layout):
                 point = isolated(decided, point, auto_seconds)
