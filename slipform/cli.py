@@ -108,7 +108,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Train image classifiers as fast as the machine allows.
+    """Prepare images, train image classifiers on them, measure and export the models.
 
     \b
     Examples:

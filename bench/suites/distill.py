@@ -61,7 +61,7 @@ def command(
     device: str,
     out: Path | None,
 ) -> None:
-    """Measure the cost of a teacher in the training of RECIPE.
+    """Measure the cost of a teacher (train --teacher) in the training of RECIPE.
 
     \b
     Example: bench distill cifar10/fast --data data/cifar10 --teacher runs/large

@@ -124,6 +124,8 @@ def command(
 ) -> None:
     """Compare readers of object stores on the JPEGs of the dataset folder DATA.
 
+    The other readers, and the server, need: pip install "slipform[readers]".
+
     \b
     Example: bench remote data/caltech101 --latency 0,10,50
     """

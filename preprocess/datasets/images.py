@@ -129,7 +129,7 @@ DATASETS = (
             _option(["--split-column"], "The column with the split: train, val or test."),
             _option(
                 ["--class-columns"],
-                "Columns with a number for each class, divided by commas, or `others`: all other"
+                "Columns with a number for each class, separated by commas, or `others`: all other"
                 " columns. 0 and 1 say which classes an image has; other numbers are shares, which"
                 " sum to 1.",
             ),

@@ -30,7 +30,7 @@ class Hints:
         image_column: The column with the path or the bytes of an image.
         label_column: The column, or the key of JSON, with the label or labels.
         split_column: The column with the split.
-        class_columns: Columns that hold a number for each class, divided by commas. "others": all
+        class_columns: Columns that hold a number for each class, separated by commas. "others": all
             columns but those of the image and the split.
         class_names: A file with one class name per line, in the order of their numbers.
         unlabeled: Rows without a label: "skip" leaves them out; "error"; "background" keeps them,

@@ -40,8 +40,8 @@ def find_lr(
 ) -> None:
     """Suggest optimizer.lr for a run on DATA, by steps whose learning rate rises.
 
-    The steps train a model of their own: nothing of a run is read or written. Drop warm-up and
-    choose the schedule as usual; the suggestion is the largest learning rate of the run.
+    The steps train a model of their own: nothing of a run is read or written. The suggestion is the
+    largest learning rate of the run; the schedule lowers it as usual.
 
     \b
     Example: slipform find-lr data/shapes --recipe shapes/demo --figure rates.png

@@ -46,7 +46,7 @@ class DataConfig(Section):
         folder: The dataset folder, or its URL in an object store; the command sets it.
         executor: The code that renders the batches.
         threads: Threads of the executor; 0: the number that `bench tune` found for this machine,
-            or all cores of this process.
+            or one for each core of this process (on a GPU two cores less).
         prefetch: Batches rendered ahead; 0: up to 16 small ones on a CPU, else the number that
             `bench tune` found for this machine, or 2.
         on_bad: An image that cannot be decoded ends the run ("error"), or is left out ("skip").
@@ -117,7 +117,8 @@ class TrainConfig(Section):
         precision: Number format of the forward and backward pass. "auto": the fastest one in a few
             steps of this net; see auto_seconds.
         compile: Use of torch.compile; "graphs": with CUDA graphs, for nets so small that launching
-            kernels dominates the time. "auto": on a GPU, or the choice of `bench tune`.
+            kernels dominates the time. "auto": on a GPU for runs of three minutes or more; on a CPU
+            only if `bench tune` chose it.
         channels_last: Whether images and convolutions have the memory format channels_last. "auto":
             the faster format in a few steps.
         auto_seconds: Maximum number of seconds for these steps; they also take at most 2 % of the
