@@ -53,7 +53,10 @@ __all__ = ["train"]
     "--teacher",
     type=FOLDER,
     metavar="RUN",
-    help="Also learn from the answers of the model in this run folder; see [distill].",
+    help=(
+        "Also learn from the answers of the model in this run folder. Settings: slipform list"
+        " settings distill."
+    ),
 )
 @click.option("--out", type=FOLDER, help="The run folder. [default: a new one below runs/]")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
