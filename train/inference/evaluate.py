@@ -20,7 +20,7 @@ def evaluate(
 
     Args:
         run: The run folder.
-        data: A folder that prep wrote. Default: the dataset of the run.
+        data: A folder that prep wrote, or its URL. Default: the dataset of the run.
         split: "train", "val" or "test".
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 

@@ -31,7 +31,7 @@ def judge(
 
     Args:
         run: The run folder.
-        data: A folder that prep wrote. Default: the dataset of the run.
+        data: A folder that prep wrote, or its URL. Default: the dataset of the run.
         split: "train", "val" or "test". The temperature is fitted on val of the same dataset.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         seed: The seed of the intervals.
@@ -65,7 +65,7 @@ def judge_any(
 
     Args:
         classifier: The model.
-        data: A folder that prep wrote. Default: the dataset of the run.
+        data: A folder that prep wrote, or its URL. Default: the dataset of the run.
         split: "train", "val" or "test".
         seed: The seed of the intervals.
 
@@ -84,7 +84,7 @@ def judge_model(
 
     Args:
         classifier: The model; its images have one label.
-        data: A folder that prep wrote. Default: the dataset of the run.
+        data: A folder that prep wrote, or its URL. Default: the dataset of the run.
         split: "train", "val" or "test". The temperature is fitted on val of the same dataset.
         seed: The seed of the intervals.
 
@@ -105,7 +105,7 @@ def judge_labels(
 
     Args:
         classifier: The model; its `thresholds` are used.
-        data: A folder that prep wrote. Default: the dataset of the run.
+        data: A folder that prep wrote, or its URL. Default: the dataset of the run.
         split: "train", "val" or "test".
         seed: The seed of the intervals.
 
