@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Literal
 
 from slipform.bench.result.result import Estimate, Value
+from slipform.pipelines.executors import NAMES
 
 __all__ = [
     "PER_IMAGE",
@@ -135,10 +136,7 @@ QUANTITIES: dict[str, Quantity] = {
         for precision in ("fp32", "bf16")
         for layout in ("last", "first")
     },
-    **{
-        f"{name}_images_per_second": _rate(f"{name}, images/s")
-        for name in ("resident", "host", "dali", "stream")
-    },
+    **{f"{name}_images_per_second": _rate(f"{name}, images/s") for name in NAMES},
     "end_to_end_ratio": Quantity("c / a", "ratio", "higher", within_run=True),
     "gain_ratio": Quantity("multiple of the usual", "ratio", "higher", within_run=True),
     "cpu_cores": Quantity("cores used", "cores"),

@@ -32,6 +32,7 @@ from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import Kept, finish, say
 from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.executors import NAMES
 
 if TYPE_CHECKING:
     from slipform.bench.race.training_point import Point
@@ -55,7 +56,7 @@ LAYOUT = Layout(
             for one in ("fp32", "bf16")
             for layout in ("last", "first")
         ),
-        *(f"{name}{_RATE}" for name in ("resident", "host", "dali", "stream")),
+        *(f"{name}{_RATE}" for name in NAMES),
     ),
 )
 
