@@ -22,6 +22,7 @@ from PIL import Image
 import slipform
 from slipform.models.spec import REGISTERED
 from slipform.pipelines.plan import registry
+from tests.train.drawing import without_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ast.parse((ROOT / "slipform/__init__.py").read_text(encoding="utf-8"))
@@ -108,7 +109,9 @@ def a_run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["train.epochs=1", "augment.image_size=32", "augment.resize=36", "train.precision=fp32"],
     )
     out = tmp_path_factory.mktemp("runs") / "first"
-    slipform.fit(config, shapes, out, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        slipform.fit(config, shapes, out, device="cpu", quiet=True)
     return out
 
 
@@ -116,7 +119,8 @@ def a_run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def example_folder(
     shapes: Path, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder for the examples: a dataset, a run, two photos."""
+    """A folder for the examples: a dataset, a run, two photos. Their runs draw no figures."""
+    without_figures(monkeypatch)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/shapes").symlink_to(shapes)
     (tmp_path / "runs").mkdir()

@@ -52,6 +52,7 @@ def test_a_hang_ends_and_the_other_tests_run(tmp_path: Path) -> None:
     assert "in test_hangs" in printed  # the stack
 
 
+@pytest.mark.slow
 def test_ignored_signals_have_no_effect() -> None:
     """nohup, some CI runners, and shells for background commands ignore signals."""
     ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -63,9 +63,11 @@ def _run(command: list[str], folder: Path) -> None:
 @pytest.fixture(scope="module")
 def errors(folder: Path, warm_process: Warm) -> dict[str, str]:
     """Page -> the error in its Python blocks. One process runs all of them, because imports take
-    most of the time."""
+    most of the time. Their runs draw no figures; the command of the README does."""
     program = (
         "import runpy, warnings; warnings.simplefilter('ignore')\n"
+        "import pytest; from tests.train.drawing import without_figures\n"
+        "without_figures(pytest.MonkeyPatch())\n"
         "runpy.run_module('tests.page_blocks', run_name='__main__')"
     )
     ended = warm_process.run(program, *PAGES, folder=folder, environment=environment())

@@ -103,7 +103,7 @@ class Drill:
         assert not wrong, f"{len(wrong)} of {done}\n" + "\n".join(wrong[:20])
 
 
-@pytest.mark.parametrize("step", [*STEPS, 521])
+@pytest.mark.parametrize("step", [*STEPS, 1499])
 def test_prep(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     parent, kept = tmp_path / "in", tmp_path / "kept"
     out = parent / "data"
@@ -178,7 +178,9 @@ def _some_files(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("step", [*STEPS, 149])
-@pytest.mark.parametrize("kind", ["settings", "summary", "tables"])
+@pytest.mark.parametrize(
+    "kind", ["settings", "summary", pytest.param("tables", marks=pytest.mark.slow)]
+)
 def test_small_files(
     warm: Warm, data: Path, tmp_path: Path, kind: str, step: int, count: Count
 ) -> None:

@@ -54,7 +54,7 @@ def _drill_here(
 
 
 def test_some_mutations(warm_process: Warm, tmp_path: Path, count: Callable[[str], None]) -> None:
-    _drill_all(warm_process, tmp_path, 10, 1, count)
+    _drill_all(warm_process, tmp_path, 4, 1, count)
 
 
 @pytest.mark.slow

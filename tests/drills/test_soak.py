@@ -30,7 +30,9 @@ def _soak(
     assert not found["wrong"], (found, ended.stderr[-3000:])
 
 
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize(
+    "executor", [pytest.param(n, marks=() if n == "host" else pytest.mark.slow) for n in NAMES]
+)
 def test_a_short_soak(
     warm_process: Warm, shapes: Path, executor: str, count: Callable[[str], None]
 ) -> None:

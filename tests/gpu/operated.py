@@ -1,11 +1,11 @@
 """Applies operations of a policy by the GPU kernels in Triton's interpreter, and by the kernels for
 CPU cores.
 
-In: JSON [[size, [[code, amount], ...], ...], ...], a size and some chains of the same length; "all"
-as a second argument: every picture with every chain, in all ways. Out: nothing. An assertion fails
-if a level differs. Half of the pictures show only a part of the image, so that an operation before
-the last movement changes only this part. It runs in its own process, because TRITON_INTERPRET is
-read at import.
+In: JSON [[size, [[code, amount], ...], ...], ...], a size and some chains of the same length; and
+what meets the chains, a second argument: "two" pictures, "each" picture once, or "all": every
+picture with every chain, in all ways. Out: nothing. An assertion fails if a level differs. Half of
+the pictures show only a part of the image, so that an operation before the last movement changes
+only this part. It runs in its own process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -49,22 +49,23 @@ def pictures_of(size: int) -> list[np.ndarray]:
     ]
 
 
-def check(size: int, chains: list[list[tuple[int, float]]], everything: bool) -> None:
+def check(size: int, chains: list[list[tuple[int, float]]], which: str) -> None:
     """The operations of some chains on all pictures, before a movement (whose code is the last one,
     so that it is one operation more) or without one.
 
     Args:
         size: Side of the pictures in pixels.
         chains: The operations, as codes and amounts.
-        everything: Whether each picture meets each chain with two maps, with and without a
-            movement. If not, noise meets each chain, the other pictures meet one chain, and the
-            maps and movements take turns: the interpreter has an eighth of the work.
+        which: "all": each picture meets each chain with two maps, with and without a movement. If
+            not, noise meets each chain, and the maps and movements take turns: the interpreter has
+            an eighth of the work. "each": each other picture meets one chain; "two": one does.
     """
+    everything = which == "all"
     pictures = [
         (p, MAPS[(i + j - turn) % len(MAPS)], (i + j + turn) % 2 if moved is None else moved, chain)
         for j, chain in enumerate(chains)
         for i, p in enumerate(pictures_of(size))
-        if everything or i == 0 or (i - 1) % len(chains) == j
+        if everything or i == 0 or ((i - 1) % len(chains) == j and (which == "each" or i == 1))
         for turn in ((0, 1) if everything else (0,))
         for moved in ((0, 1) if everything else (None,))
     ]
@@ -104,4 +105,4 @@ def check(size: int, chains: list[list[tuple[int, float]]], everything: bool) ->
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for size, *chains in json.loads(sys.argv[1]):
-        check(size, chains, sys.argv[2:] == ["all"])
+        check(size, chains, sys.argv[2])

@@ -33,6 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "warp": {"rotation": 30.0, "zoom": [0.5, 1.5]},
     "warp_edge": {"rotation": 30.0, "border": "edge"},
 }
+SLOW = [pytest.param(x, marks=pytest.mark.slow) for x in ("zero", "warp_edge")]
 
 
 @pytest.fixture(scope="module", params=["jpeg", "raw"])
@@ -175,7 +176,7 @@ def _calls(work: Any) -> int:
     return calls
 
 
-@pytest.mark.parametrize("name", list(SPECS))
+@pytest.mark.parametrize("name", ["box", "padded", "warp", *SLOW])
 def test_few_calls_and_whole_arrays(beton: Beton, name: str, no_collections: None) -> None:
     used = []
     for count in (8, 64):

@@ -92,18 +92,9 @@ CASES = {
     for dtype in LAST_PLACE
     if dtype == "float32" or name in HALF
 }
-QUICK = (
-    "padded_reflect-float32",
-    "moved_zero-bfloat16",
-    "warp_zero-float32",
-    "rand_augment-float32",
-    "blur-float32",
-    "own-float32",
-)
-
-
+QUICK = ("moved_zero-bfloat16", "warp_zero-float32", "rand_augment-float32", "blur-float32")
 # One epoch of these: buffers are used again in the others.
-ONE_EPOCH = QUICK[1:3] + QUICK[4:]
+ONE_EPOCH = QUICK[1:]
 
 
 @pytest.fixture(scope="module")

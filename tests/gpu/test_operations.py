@@ -29,29 +29,38 @@ CHAINS = [
     [["Equalize", 0.0], ["Contrast", 0.9], ["Sharpness", -0.9]],
     [["Color", 0.9], ["Equalize", 0.0]],
 ]
-SIZES = dict.fromkeys(AMOUNTS, (12,)) | {"Sharpness": (1, 2, 3, 17), "Equalize": (1, 33)}
+SIZES = dict.fromkeys(AMOUNTS, (24,)) | {"Sharpness": (1, 2, 3, 17), "Equalize": (1, 33)}
+SMALL = dict.fromkeys(AMOUNTS, (12,)) | {"Sharpness": (1, 2, 17), "Equalize": (1, 17)}
+STATISTICS = ("Contrast", "AutoContrast", "Equalize")  # these depend on what the picture shows
+TABLES = ("Identity", "Posterize", "Invert")  # of levels, as for Solarize
+CASES = [
+    *((name, False) for name in AMOUNTS if name not in TABLES),
+    *(pytest.param(name, False, marks=pytest.mark.slow) for name in TABLES),
+    *(pytest.param(name, True, marks=pytest.mark.slow) for name in AMOUNTS),
+]
 
 
-def _check(interpreter: Warm, cases: list[list[Any]], *words: str) -> None:
+def _check(interpreter: Warm, cases: list[list[Any]], which: str) -> None:
     script = Path(__file__).with_name("operated.py")
-    done = interpreter.run_file(script, json.dumps(cases), *words)
+    done = interpreter.run_file(script, json.dumps(cases), which)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("words", [(), pytest.param(("all",), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", AMOUNTS)
+@pytest.mark.parametrize(("name", "everything"), CASES)
 def test_an_operation_gives_the_levels_of_the_cpu_kernel(
-    name: str, words: tuple[str, ...], interpreter: Warm
+    name: str, everything: bool, interpreter: Warm
 ) -> None:
     chains = [[[OPERATIONS.index(name), amount]] for amount in AMOUNTS[name]]
-    sizes = SIZES[name] if SIZES[name] != (12,) or not words else (24,)
-    _check(interpreter, [[size, *chains] for size in sizes], *words)
+    sizes = (SIZES if everything else SMALL)[name]
+    which = "all" if everything else "each" if name in STATISTICS else "two"
+    _check(interpreter, [[size, *chains] for size in sizes], which)
 
 
-@pytest.mark.parametrize("words", [(), pytest.param(("all",), marks=pytest.mark.slow)])
-def test_operations_one_after_another(words: tuple[str, ...], interpreter: Warm) -> None:
+@pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_operations_one_after_another(everything: bool, interpreter: Warm) -> None:
     chains = [[[OPERATIONS.index(name), amount] for name, amount in chain] for chain in CHAINS]
-    _check(interpreter, [[24 if words else 12, chain] for chain in chains], *words)
+    cases = [[24 if everything else 12, chain] for chain in chains]
+    _check(interpreter, cases, "all" if everything else "two")
 
 
 def test_every_operation_on_pixels_is_tested() -> None:

@@ -64,9 +64,10 @@ def results(
     cases = {name: SPECS[name] for name in SPECS if name in names}
     if any(item.originalname == test_large_photos.__name__ for item in selected):  # type: ignore[attr-defined]
         cases["photos"] = PHOTOS
-    shares = [0.5] if set(cases) <= set(QUICK) else SHARES
+    quick = set(cases) <= set(QUICK)
+    how = ([0.5], [1.0], 8) if quick else (SHARES, (0.0, 1.0), 18)
     script = Path(__file__).with_name("streamed.py")
-    asked = json.dumps({"cases": cases, "shares": shares})
+    asked = json.dumps({"cases": cases, **dict(zip(("shares", "bad", "count"), how, strict=True))})
     done = interpreter.run_file(script, out, asked)
     assert done.returncode == 0, done.stderr
     return out

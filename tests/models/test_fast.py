@@ -120,7 +120,9 @@ def test_the_number_of_parameters_is_the_published_one() -> None:
     assert freeze.count(fast()).total == convolutions + 24 + 2 * (64 + 256 + 256) + 2560
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+)
 def test_half_precision(dtype: torch.dtype) -> None:
     model = fast()
     with torch.autocast("cpu", dtype=dtype):

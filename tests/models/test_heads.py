@@ -23,6 +23,7 @@ HEADS = {
     "tiny": "classifier.0",
     "fast": "classifier",
 }
+QUICK = ("resnet18", "squeezenet1_1", "tiny")
 
 
 @pytest.mark.parametrize(("name", "expected"), HEADS.items())
@@ -34,7 +35,14 @@ def test_head_is_the_layer_with_the_classes(name: str, expected: str) -> None:
     assert 17 in (getattr(layer, "out_features", 0), getattr(layer, "out_channels", 0))
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name != "vit_b_32"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=() if x in QUICK else pytest.mark.slow)
+        for x in HEADS
+        if x != "vit_b_32"
+    ],
+)
 def test_mlp_head_is_linear_leaky_relu_dropout_linear(name: str) -> None:
     model = build(ModelConfig(name, head="mlp"), num_classes=7, image_size=64)
     head = model.get_submodule(head_names(model)[0])
@@ -54,7 +62,9 @@ def test_heads_can_be_replaced_again(name: str, kinds: tuple[str, str]) -> None:
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize(
+    "name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)]
+)
 def test_training_gives_one_output_without_auxiliary_heads(name: str) -> None:
     model = build(ModelConfig(name), num_classes=10, image_size=96).train()
     assert model(torch.randn(2, 3, 96, 96)).shape == (2, 10)

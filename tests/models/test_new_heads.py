@@ -23,9 +23,8 @@ from tests.models.own_nets import OWN
 
 CLASSES = 10
 QUICK = {
-    *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"),
-    *("mobilenet_v3_small", "regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
-    *("swin_t", "vit_b_32", *OWN),
+    *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v3_small", "resnet18"),
+    *("squeezenet1_1", "vit_b_32", *OWN),
 }
 SIZES = {"inception_v3": 96, "maxvit_t": 224}
 # More than 500 million parameters, 2.5 GB. The smaller nets of the same families are tested.
@@ -86,7 +85,13 @@ def test_a_head_with_large_weights_fails_the_test_above() -> None:
     assert first_loss(model, _images(64)) > 1.2
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mnasnet0_5", "resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "squeezenet1_1"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("efficientnet_b0", "mnasnet0_5")),
+    ],
+)
 def test_the_first_loss_of_an_mlp_head_is_that_of_random_guesses(name: str) -> None:
     torch.manual_seed(0)
     model = build(ModelConfig(name, head="mlp"), num_classes=CLASSES, image_size=64)
@@ -94,7 +99,12 @@ def test_the_first_loss_of_an_mlp_head_is_that_of_random_guesses(name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_b0", "inception_v3", "mnasnet0_5", "resnet18", "squeezenet1_1"]
+    "name",
+    [
+        *("resnet18", "squeezenet1_1"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("efficientnet_b0", "inception_v3")),
+        pytest.param("mnasnet0_5", marks=pytest.mark.slow),
+    ],
 )
 def test_a_new_head_on_loaded_weights_also_starts_with_small_weights(
     name: str, tmp_path: Path

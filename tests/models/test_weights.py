@@ -45,7 +45,14 @@ def write(state: dict[str, torch.Tensor], folder: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["safetensors", "run", "pth", "nested", "legacy"])
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+    "prefix",
+    [
+        *("", "_orig_mod.module."),
+        *(
+            pytest.param(x, marks=pytest.mark.slow)
+            for x in ("module.", "_orig_mod.", "module._orig_mod.")
+        ),
+    ],
 )
 def test_round_trip(tmp_path: Path, how: str, prefix: str) -> None:
     trained = tiny()

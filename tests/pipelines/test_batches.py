@@ -25,8 +25,15 @@ def _loader(folder: Path, **options: Any) -> Loader:
 
 
 @pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("augment", [SPEC, dataclasses.replace(SPEC, mixup=0.4)])
+@pytest.mark.parametrize(
+    ("dtype", "augment"),
+    [
+        (torch.bfloat16, dataclasses.replace(SPEC, mixup=0.4)),
+        pytest.param(torch.float32, dataclasses.replace(SPEC, mixup=0.4), marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, SPEC, marks=pytest.mark.slow),
+        (torch.float32, SPEC),
+    ],
+)
 def test_a_batch_has_memory_of_its_own(
     shapes: Path, executor: str, dtype: torch.dtype, augment: Augmentation
 ) -> None:

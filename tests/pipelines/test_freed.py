@@ -62,7 +62,17 @@ def _raise_error(workers: Workers, call: Callable[[], None]) -> None:
     task.raise_error()
 
 
-@pytest.mark.parametrize("use", [*USES.values(), _raise_error], ids=[*USES, "raise_error"])
+USES["raise_error"] = _raise_error
+QUICK = ("result", "results", "raise_error")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(use, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, use in USES.items()
+    ],
+)
 def test_an_error_of_a_task(use: Use) -> None:
     found: list[weakref.ref[Held]] = []
 
@@ -86,7 +96,7 @@ KEEPS: dict[str, Use] = {
 
 
 @pytest.mark.parametrize("use", KEEPS.values(), ids=KEEPS)
-@pytest.mark.parametrize("cause", [True, False])
+@pytest.mark.parametrize("cause", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_error_that_nobody_asks_for(use: Use, cause: bool) -> None:
     """Nor do its causes keep what was in the frames that they left."""
     found: list[weakref.ref[Held]] = []
@@ -132,7 +142,9 @@ def _assert_freed(parts: list[weakref.ref[object]]) -> None:
 
 
 @pytest.mark.parametrize("close", [True, False])
-@pytest.mark.parametrize("executor", ON_CPU)
+@pytest.mark.parametrize(
+    "executor", [pytest.param(x, marks=() if x == "host" else pytest.mark.slow) for x in ON_CPU]
+)
 def test_a_loader_that_is_left_at_any_moment(executor: str, close: bool, shapes: Path) -> None:
     for number in range(8):
         loader = open_loader(shapes, executor, 4)
@@ -194,8 +206,11 @@ def _forbid(url: str, store: Proxy) -> None:
 
 @pytest.mark.parametrize(
     ("act", "error"),
-    [(None, None), (_replace, DatasetError), (_forbid, StorageError)],
-    ids=["closed", "another dataset", "no right"],
+    [
+        pytest.param(None, None, id="closed"),
+        pytest.param(_replace, DatasetError, id="another dataset", marks=pytest.mark.slow),
+        pytest.param(_forbid, StorageError, id="no right"),
+    ],
 )
 def test_a_loader_of_an_object_store(
     act: Callable[[str, Proxy], None] | None,

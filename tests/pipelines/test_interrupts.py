@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -102,10 +103,18 @@ def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
 
 # Every n-th of the points: all of them, or a sample in the default suite.
 STEPS = [3, pytest.param(1, marks=pytest.mark.slow)]
+# The threads of "resident" are those of "host".
+EXECUTORS = [pytest.param(x, marks=pytest.mark.slow if x == "resident" else ()) for x in NAMES]
+QUICK = [("host", True), ("resident", False), ("dali", True)]
 
 
-@pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("reuse_buffers", [True, False])
+@pytest.mark.parametrize(
+    ("executor", "reuse_buffers"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in product(NAMES, (True, False))
+    ],
+)
 @pytest.mark.parametrize("step", STEPS)
 def test_an_exception_at_any_line(
     shapes: Path, executor: str, reuse_buffers: bool, step: int, no_collections: None
@@ -129,7 +138,7 @@ def test_an_exception_at_any_line(
     assert len(set(reached)) >= points // 3
 
 
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("error", [RuntimeError, _Injected])
 def test_an_exception_in_a_part(
     shapes: Path, executor: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
@@ -178,7 +187,7 @@ def test_an_exception_in_a_part(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("step", STEPS)
 def test_ctrl_c_at_any_moment(shapes: Path, executor: str, step: int, no_collections: None) -> None:
     """Real signals at random moments during a loop over the loader."""

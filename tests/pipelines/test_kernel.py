@@ -86,6 +86,7 @@ def test_a_change_in_a_called_function_of_another_file_is_detected(package: Path
     assert len([*path.glob("calling*.nbc")]) == 1, "the old code is deleted"
 
 
+@pytest.mark.slow
 def test_old_code_may_name_a_class_that_is_gone(package: Path, ask: Ask) -> None:
     """The index of the cache holds the types of the arguments, as pickled classes."""
     new = (package / "calling.py").read_text()
@@ -113,7 +114,9 @@ def test_a_folder_open_to_others_is_not_read(package: Path, ask: Ask) -> None:
     assert "others may write" in said
 
 
-@pytest.mark.parametrize("name", ["slipform", "slipform/kernels"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("slipform", marks=pytest.mark.slow), "slipform/kernels"]
+)
 def test_a_private_folder_inside_one_of_others_is_not_read(
     package: Path, ask: Ask, name: str
 ) -> None:
@@ -201,6 +204,7 @@ def test_processes_that_save_at_once_keep_the_code_of_each_other(warm: Warm, pac
     assert call() == ["20", "25.0", "2"]
 
 
+@pytest.mark.slow
 def test_without_locks_no_process_gets_the_code_of_another_signature(
     warm: Warm, package: Path
 ) -> None:
@@ -212,7 +216,7 @@ def test_without_locks_no_process_gets_the_code_of_another_signature(
     assert len([*(package / "__pycache__").glob("calling*.nbc")]) == 2
 
 
-@pytest.mark.parametrize("lack", ["locks", "a lock file"])
+@pytest.mark.parametrize("lack", ["locks", pytest.param("a lock file", marks=pytest.mark.slow)])
 def test_the_cache_works_without_locks(package: Path, ask: Ask, lack: str) -> None:
     if lack == "a lock file":
         (package / "__pycache__" / "kernels.lock").mkdir(parents=True)

@@ -7,11 +7,10 @@ import ast
 import pytest
 
 from slipform.pipelines.kernel import _compiled_sources
-from tests.modules import MODULES, ROOT, tree
+from tests.modules import MODULES, ROOT, holding, tree
 
-COMPILED = {
-    name: path for name, path in MODULES.items() if path in _compiled_sources(ROOT / "pipelines")
-}
+_SOURCES = {*_compiled_sources(ROOT / "pipelines")}
+COMPILED = {name: path for name, path in MODULES.items() if path in _SOURCES}
 DECORATORS = ("kernel", "intrinsic", "njit", "overload")
 
 
@@ -37,8 +36,7 @@ def _imported_from(module: str) -> dict[str, str]:
 def test_modules_with_compiled_functions_are_covered() -> None:
     with_kernels = {
         module
-        for module in MODULES
-        if module.startswith("slipform.")
+        for module in holding(rf"^\s*@.*\b({'|'.join(DECORATORS)})\b")
         if any(_is_compiled(node) for node in ast.walk(tree(module)))
     }
     assert len(with_kernels) >= 9

@@ -88,10 +88,12 @@ SHORT = {"epochs": 25, "left": 25, "new": 25}  # a batch that is lost in each ro
 LONG = dict.fromkeys(SHORT, 200)
 
 
-@pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize(
-    "rounds",
-    [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.slow)],
+    ("executor", "rounds"),
+    [
+        pytest.param("host", SHORT, id="host-short"),
+        *(pytest.param(n, LONG, id=f"{n}-long", marks=pytest.mark.slow) for n in NAMES),
+    ],
 )
 def test_memory_threads_and_files_do_not_grow(
     shapes: Path, executor: str, rounds: dict[str, int], warm_process: Warm
@@ -119,7 +121,7 @@ def _streaming(folder: Path) -> int:
     with Loader(
         folder, augment=replace(spec, image_size=224), batch_size=128, executor="host", threads=2
     ) as loader:
-        for _ in range(10):
+        for _ in range(4):
             for _ in loader:
                 pass
     return peak_resident_bytes() - before

@@ -20,6 +20,7 @@ from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.warm import Warm
 
 SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal")
+SLOW = pytest.param("resident", marks=pytest.mark.slow)  # its threads are those of "host"
 
 
 def _loader(folder: Path, executor: str = "resident", **options: Any) -> Loader:
@@ -193,7 +194,7 @@ loader.close()
 """
 
 
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("executor", ["host", "dali", SLOW])
 def test_a_forked_child_gets_an_error_instead_of_a_hang(
     shapes: Path, executor: str, warm_process: Warm
 ) -> None:
@@ -202,7 +203,7 @@ def test_a_forked_child_gets_an_error_instead_of_a_hang(
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("executor", ["host", "dali", SLOW])
 def test_a_loader_that_is_never_closed(shapes: Path, executor: str, warm_process: Warm) -> None:
     """Its threads end with its last reference, which the loop may hold, and the process exits."""
     script = f"""

@@ -57,7 +57,11 @@ def test_a_manifest_that_contradicts_itself(folder: Path, name: str, value: Any)
 
 
 @pytest.mark.parametrize(
-    "swapped", ["train.beton", "train.crc32.npy", "both", "labels", "no table"]
+    "swapped",
+    [
+        pytest.param("train.crc32.npy", marks=pytest.mark.slow),
+        *("train.beton", "both", "labels", "no table"),
+    ],
 )
 def test_files_of_another_prep_are_refused(shapes: Path, tmp_path: Path, swapped: str) -> None:
     """No sample is damaged, and classes, counts and sizes are the same."""

@@ -69,7 +69,7 @@ def test_samples_are_those_of_one_file(both: list[Path]) -> None:
         )
 
 
-@pytest.mark.parametrize("fold", ["", "2/3"])
+@pytest.mark.parametrize("fold", ["", pytest.param("2/3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("executor", ON_CPU)
 def test_batches_are_those_of_one_file_bit_for_bit(
     both: list[Path], executor: str, fold: str

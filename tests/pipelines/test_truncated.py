@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,16 @@ loader = Loader(sys.argv[1], augment=Augmentation(image_size=16, resize=18), bat
 Beton.check_length = lambda beton, files=None: os.truncate(beton.path, 0)
 list(loader)
 """
+QUICK = [("jpeg", "dali"), ("jpeg", "host"), ("raw", "host")]
 
 
-@pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("stored", ["jpeg", "raw"])
+@pytest.mark.parametrize(
+    ("stored", "executor"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in product(("jpeg", "raw"), NAMES)
+    ],
+)
 def test_a_beton_truncated_during_a_batch(
     tmp_path: Path, executor: str, stored: str, warm_process: Warm
 ) -> None:

@@ -19,7 +19,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.unclosed import THREAD, GeneratorPool, close_when_freed
 from slipform.pipelines.workers import Gate, Workers
-from tests.modules import MODULES, tree
+from tests.modules import holding, tree
 from tests.pipelines.epochs import ON_CPU as NAMES
 
 pytestmark = pytest.mark.usefixtures("no_collections")
@@ -40,7 +40,9 @@ def _closed(before: set[threading.Thread]) -> set[threading.Thread]:
     return set(threading.enumerate()) - before
 
 
-@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize(
+    "executor", [pytest.param(x, marks=pytest.mark.slow if x == "resident" else ()) for x in NAMES]
+)
 def test_a_loader_is_freed_in_a_thread_of_its_own(shapes: Path, executor: str) -> None:
     """Closing waits for this thread, which cannot wait for itself."""
     before = set(threading.enumerate())
@@ -139,5 +141,7 @@ def test_generators_have_pools_of_their_own_kind() -> None:
     code = "def f():\n with {}(2) as pool:\n  yield from pool.map(g, [])"
     assert list(_pools_of_generators(ast.parse(code.format("ThreadPoolExecutor")))) == ["f"]
     assert not list(_pools_of_generators(ast.parse(code.format("GeneratorPool"))))
-    found = {module: list(_pools_of_generators(tree(module))) for module in MODULES}
+    modules = holding(r"ThreadPoolExecutor\(")
+    assert modules
+    found = {module: list(_pools_of_generators(tree(module))) for module in modules}
     assert not {module: names for module, names in found.items() if names}

@@ -2,7 +2,8 @@
 hang.
 
 In: a folder with ours/train.beton, large.beton, raw.beton, several.beton, shard1.beton and
-shard2.beton. Out: the samples that stock ffcv reads from them, as .npy; and stock-jpg.beton and
+shard2.beton; which of them are loaded, as NAME-OS_CACHE (train-True ...), since ffcv compiles each
+of its loaders. Out: the samples that stock ffcv reads from them, as .npy; and stock-jpg.beton and
 stock-raw.beton, written by its DatasetWriter.
 """
 
@@ -72,7 +73,9 @@ def main() -> None:
         assert reader.field_names == ["image", "label"]
         np.save(FOLDER / f"{name}-metadata.npy", reader.metadata.view(ours))
         np.save(FOLDER / f"{name}-table.npy", reader.alloc_table)
-        for os_cache in (True, False) if name in ("train", "raw") else (True,):
+        for os_cache in (True, False):
+            if f"{name}-{os_cache}" not in sys.argv[2:]:
+                continue
             load(
                 name,
                 SimpleRGBImageDecoder()

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ from tests.preprocess.made import COUNT, made, write_all
 
 # dataset.json, report.txt, and for train and val: beton, checksums, names.
 FILES = 8
+# Before and after the upload of a file. The first one, one between, and the last one by default.
+QUICK = [(0, False), (3, True), (FILES - 1, False)]
+MOMENTS = [
+    pytest.param(*moment, marks=() if moment in QUICK else pytest.mark.slow)
+    for moment in product(range(FILES), (False, True))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +99,7 @@ def test_both_begin_and_the_slower_one_is_refused(object_store: Proxy, tmp_path:
     assert contents(url) == expected(first_one(), tmp_path / "local")
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", [0, 3, FILES - 1])
+@pytest.mark.parametrize(("number", "after"), MOMENTS)
 def test_a_prep_that_comes_during_an_upload_is_refused(
     object_store: Proxy,
     tmp_path: Path,
@@ -119,7 +125,9 @@ def test_a_prep_that_comes_during_an_upload_is_refused(
     assert contents(url) == expected(first_one(), tmp_path / "local")
 
 
-@pytest.mark.parametrize("number", [0, 3, FILES - 1])
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n == 3 else pytest.mark.slow) for n in (0, 3, FILES - 1)]
+)
 def test_one_that_has_begun_before_an_upload_is_refused(
     object_store: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -143,14 +151,7 @@ def test_one_that_has_begun_before_an_upload_is_refused(
     assert contents(url) == expected(first_one(), tmp_path / "again")
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(n, marks=() if n in (0, 3, FILES - 1) else pytest.mark.slow)
-        for n in range(FILES)
-    ],
-)
+@pytest.mark.parametrize(("number", "after"), MOMENTS)
 def test_one_with_overwrite_ends_another_one(
     object_store: Proxy,
     tmp_path: Path,
@@ -238,7 +239,14 @@ def test_shards_and_a_dataset_without(object_store: Proxy) -> None:
     assert not shards.write_shard(made(), url, Shard(1, COUNT))[1]
 
 
-@pytest.mark.parametrize("claim", [b"", b"{", b"[1]", json.dumps({"host": 1}).encode()])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"{",
+        json.dumps({"host": 1}).encode(),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in (b"", b"[1]")),
+    ],
+)
 def test_a_damaged_claim_is_an_error(object_store: Proxy, claim: bytes) -> None:
     url = object_store.new_folder()
     open_store(url).put(CLAIM, claim)

@@ -142,13 +142,16 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
 def test_show_prints_the_tables_and_writes_a_figure(
     shapes: Path, shapes_raw: Path, tmp_path: Path
 ) -> None:
-    for folder, mode in ((shapes, "jpg"), (shapes_raw, "raw")):
-        result = run("show", str(folder), "--figure", str(tmp_path / f"{mode}.png"))
+    for folder, mode, words in (
+        (shapes, "jpg", ["--figure", str(tmp_path / "jpg.png")]),
+        (shapes_raw, "raw", []),
+    ):
+        result = run("show", str(folder), *words)
         assert result.exit_code == 0, result.output
         assert f"240 {mode}" in result.output
         assert "triangle" in result.output
-        with Image.open(tmp_path / f"{mode}.png") as image:
-            assert len(set(image.convert("L").tobytes())) > 100
+    with Image.open(tmp_path / "jpg.png") as image:
+        assert len(set(image.convert("L").tobytes())) > 100
     result = run("show", str(shapes), "--figure", str(tmp_path / "x.docx"))
     assert result.exit_code == 1
     assert "png" in result.output
@@ -174,16 +177,19 @@ def test_show_writes_its_figure_if_the_reader_stops_early(shapes: Path, tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_prep_prints_paths_and_next_commands(tmp_path: Path) -> None:
+def test_prep_prints_paths_and_next_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The commands also work for a folder with a space in its name."""
+    monkeypatch.setattr(show, "draw_figure", lambda *given, **_: given[2].touch())
     result = run("shapes", "--out", str(tmp_path / "my data"), *SMALL)
     assert result.exit_code == 0, result.output
     assert f"report: {tmp_path / 'my data' / 'report.txt'}" in result.output
     assert (tmp_path / "my data" / "report.txt").is_file()
-    show, train = map(shlex.split, next_commands(result.output))
-    assert [show[:3], train[:2]] == [["slipform", "prep", "show"], ["slipform", "train"]]
-    assert show[3] == train[2] == str(tmp_path / "my data")
-    assert run(*show[2:]).exit_code == 0
+    shows, trains = map(shlex.split, next_commands(result.output))
+    assert [shows[:3], trains[:2]] == [["slipform", "prep", "show"], ["slipform", "train"]]
+    assert shows[3] == trains[2] == str(tmp_path / "my data")
+    assert run(*shows[2:]).exit_code == 0
     assert (tmp_path / "my data.png").is_file()
 
 
@@ -260,7 +266,7 @@ def test_color_alone_does_not_reveal_the_class(shapes: Path) -> None:
     assert (guessed == expected).mean() < 0.6
 
 
-def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path, tmp_path: Path) -> None:
+def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path) -> None:
     manifest = read_manifest(shapes)
     titles = show._distributions(manifest)
     assert list(titles) == [
@@ -269,16 +275,20 @@ def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path, tmp_
     together, *each = titles.values()
     assert together == [sum(counts) for counts in zip(*each, strict=True)]
     assert sum(together) == 360
-    heights = []
+    one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})
+    assert list(show._distributions(one)) == ["train: 240 images"]
+    assert run("show", str(shapes), "--no-samples").exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_panels_of_the_figure(shapes: Path, tmp_path: Path) -> None:
+    manifest, heights = read_manifest(shapes), list[int]()
     for options in ([], ["--no-samples"]):
         result = run("show", str(shapes), "--figure", str(tmp_path / "f.png"), *options)
         assert result.exit_code == 0, result.output
         with Image.open(tmp_path / "f.png") as image:
             heights.append(image.height)
     assert heights == [1632, 864]  # four panels of 216 pixels, and four rows of 192 with samples
-    assert run("show", str(shapes), "--no-samples").exit_code == 2
     # The font lacks these characters: matplotlib's warnings are errors in tests.
     named = manifest.model_copy(update={"classes": [f"猫 {c}" for c in manifest.classes]})
     show.draw_figure(shapes, named, tmp_path / "f.png", samples=False)
-    one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})
-    assert list(show._distributions(one)) == ["train: 240 images"]

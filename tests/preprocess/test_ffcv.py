@@ -32,7 +32,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: Path) -> Path:
+def folder(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    shapes: Path,
+    shapes_raw: Path,
+) -> Path:
+    """Files of both, and what ffcv reads from those that the selected tests load."""
+    selected = [item for item in request.session.items if item.path == request.path]
+    calls = [item.callspec.params for item in selected if hasattr(item, "callspec")]
+    loaded = {f"{one['name']}-{one['os_cache']}" for one in calls if "os_cache" in one}
     folder = tmp_path_factory.mktemp("ffcv")
     (folder / "ours").mkdir()
     shutil.copy(shapes / "train.beton", folder / "ours/train.beton")
@@ -44,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     script = Path(__file__).with_name("ffcv_both_ways.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), str(folder), *sorted(loaded)],
         env=environment,
         capture_output=True,
         text=True,
@@ -92,7 +101,11 @@ def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "os_cache"),
-    [("raw", True), ("raw", False), ("several", True), ("shard1", True), ("shard2", True)],
+    [
+        ("raw", True),
+        pytest.param("raw", False, marks=pytest.mark.slow),
+        *(pytest.param(x, True, marks=pytest.mark.slow) for x in ("several", "shard1", "shard2")),
+    ],
 )
 def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
@@ -103,7 +116,13 @@ def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: s
     np.testing.assert_array_equal(np.load(folder / f"{name}-{os_cache}-labels.npy"), ours.labels)
 
 
-@pytest.mark.parametrize(("name", "os_cache"), [("train", True), ("train", False), ("large", True)])
+@pytest.mark.parametrize(
+    ("name", "os_cache"),
+    [
+        ("train", True),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("train", False), ("large", True))),
+    ],
+)
 def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     images = np.load(folder / f"{name}-{os_cache}-images.npy")

@@ -68,9 +68,12 @@ FILES = {
     "float": saved("TIFF", "F"),
     "cmyk": saved("JPEG", "CMYK"),
 }
+RARE = ("bmp", "avif", "jpeg 2000", "ppm", "palette", "float")
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(x, marks=pytest.mark.slow if x in RARE else ()) for x in FILES]
+)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_images(kind: str) -> None:
     @given(mutations(FILES[kind]))

@@ -89,7 +89,13 @@ def test_ctrl_c_does_not_wait_for_files(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.parametrize("asked", ["shard-00003-of-00005.json", "train-00004-of-00005.beton"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "shard-00003-of-00005.json",
+        pytest.param("train-00004-of-00005.beton", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_ends_a_merge_whose_server_does_not_answer(object_store: Proxy, asked: str) -> None:
     """The command ends with 130 and without a traceback, and the merge can be repeated."""
     url = object_store.new_folder()

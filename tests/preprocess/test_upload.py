@@ -48,7 +48,7 @@ def run(*words: str, code: int = 0) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("labels", ["single", "multi"])
+@pytest.mark.parametrize("labels", [pytest.param("single", marks=pytest.mark.slow), "multi"])
 def test_the_objects_are_the_files_of_a_local_dataset(
     object_store: Proxy, tmp_path: Path, labels: str, own_temporary_folder: Path
 ) -> None:
@@ -63,8 +63,19 @@ def test_the_objects_are_the_files_of_a_local_dataset(
     assert not list(own_temporary_folder.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["500", "reset"])
-@pytest.mark.parametrize("name", ["train.beton", "val.names.txt", FILE_NAME])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("train.beton", "reset"), (FILE_NAME, "500")),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                *(("train.beton", "500"), (FILE_NAME, "reset")),
+                *(("val.names.txt", "500"), ("val.names.txt", "reset")),
+            )
+        ),
+    ],
+)
 def test_a_failed_upload_is_no_dataset(
     object_store: Proxy,
     monkeypatch: pytest.MonkeyPatch,
@@ -202,7 +213,7 @@ build_dataset(made(), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("files", [0, 3, 7])
+@pytest.mark.parametrize("files", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 7))])
 def test_a_killed_prep_leaves_no_dataset(
     object_store: Proxy, own_temporary_folder: Path, files: int, warm_process: Warm
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from tests.object_server import Fault, Proxy
 from tests.pipelines import folders
 from tests.preprocess.made import COUNT, made, write_all
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -32,7 +35,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("labels", ["single", "multi"])
+@pytest.mark.parametrize("labels", [pytest.param("single", marks=pytest.mark.slow), "multi"])
 def test_the_merged_dataset_is_the_local_one(
     object_store: Proxy, tmp_path: Path, labels: str, own_temporary_folder: Path
 ) -> None:
@@ -73,7 +76,11 @@ def test_merge_and_a_finished_shard_read_tables_only(object_store: Proxy) -> Non
 
 
 @pytest.mark.parametrize(
-    "damage", ["no record", "bad record", "no beton", "short beton", "other table", "no names"]
+    "damage",
+    [
+        *("no record", "short beton", "other table"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("bad record", "no beton", "no names")),
+    ],
 )
 def test_a_finished_shard_is_skipped_and_a_damaged_one_is_written_again(
     object_store: Proxy, damage: str
@@ -130,10 +137,10 @@ def finished() -> dict[str, bytes]:
     [
         ("missing", "1 of 5 shards are not finished: 4/5"),
         ("size", "train-00004-of-00005.beton has .* bytes, not"),
-        ("gone", "train-00004-of-00005.beton does not exist"),
+        slow("gone", "train-00004-of-00005.beton does not exist"),
         ("table", "train-00004-of-00005.beton or train-00004-of-00005.crc32.npy beside it is not"),
-        ("names", "val-00004-of-00005.names.txt is not the file that prep wrote"),
-        ("record", "shard-00004-of-00005.json is damaged"),
+        slow("names", "val-00004-of-00005.names.txt is not the file that prep wrote"),
+        slow("record", "shard-00004-of-00005.json is damaged"),
         ("version", r"shards 1/5 and 4/5 do not belong together \(other versions of slipform\)"),
     ],
 )

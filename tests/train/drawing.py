@@ -18,12 +18,13 @@ __all__ = ["with_empty_svgs", "without_figures"]
 
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
-    """Replace all functions that draw the figures of a run.
+    """Replace all functions that draw the figures of a run or a sweep.
 
     Modules of train import the modules of these functions: a function that is imported by name, for
     the first time in such a test, would be the replacement ever after.
     """
     patch.setattr(slipform.train.figures.curves, "draw_run", lambda *_: Path())
+    patch.setattr(slipform.train.figures.curves, "draw_sweep", lambda *_: None)
     patch.setattr(slipform.train.figures.result, "draw_result", lambda *_: None)
     patch.setattr(slipform.train.figures.events, "draw_events", lambda *_: [])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.sections import VARIANTS
 from slipform.train.config.settings import settings
 from tests.pipelines import own
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def _list(*arguments: str) -> Result:
@@ -74,8 +77,8 @@ def test_each_default_is_toml_that_the_setting_accepts() -> None:
         (("settings", "nesterov"), ["Of sgd, muon."]),
         (("recipes", "SHAPES/demo"), ["shapes/demo", "The demo: a tiny net"]),
         (("recipes", "mnist/convolutional"), ["(sweep, runs: "]),
-        (("nets", "resnet18"), ["torchvision, 11.7 million parameters; IMAGENET1K_V1"]),
-        (("nets", "tiny"), ["Four 3x3 convolutions"]),
+        slow(("nets", "resnet18"), ["torchvision, 11.7 million parameters; IMAGENET1K_V1"]),
+        slow(("nets", "tiny"), ["Four 3x3 convolutions"]),
         (("nets", "timm/resnet18"), ["timm/resnet18 ", "timm, 224 px; a1_in1k, "]),
         (("augmentations", own.corner.__name__), ["corner  Erase the upper left corner, in"]),
     ],
@@ -95,9 +98,10 @@ def test_all_names_one_a_line() -> None:
 def test_a_word_without_a_line_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentations, "REGISTERED", {})
     assert "no own augmentation is registered" in _list("augmentations").output
-    result = _list("nets", "restnet")
+    result = _list("settings", "restnet")
     assert result.exit_code == 1
-    assert 'no line of nets has "restnet". All: slipform list nets' in result.output
+    says = 'no line of settings has "restnet". All: slipform list settings'
+    assert says in result.output
 
 
 @pytest.mark.parametrize("kind", ["recipes", "settings"])

@@ -26,9 +26,8 @@ SQUARE = Gradient(width=128, height=128)  # the size in .tbl files
 SMALL = Gradient(width=32, height=32)
 PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
 BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
-SLOW = ("ffcv_loader", "timm_loader")  # their imports alone take 14 and 4 s
-# By default, those that start processes for each epoch make JPEGs alone.
-ONCE = ("torch_dataloader", "spdl_loader")
+# The imports of two alone take 14 and 4 s, and two start processes for each epoch.
+SLOW = ("ffcv_loader", "timm_loader", "torch_dataloader", "spdl_loader")
 # The work that a peer refuses: "jpeg" files, "raw" pixels, "shifts" of padded raw images, "colors"
 # of JPEGs.
 REFUSES = {
@@ -56,7 +55,7 @@ def peers(*works: str) -> list[Any]:
     return [
         pytest.param(
             *((name, work) if len(works) > 1 else (name,)),
-            marks=pytest.mark.slow if name in SLOW or (name in ONCE and work != "jpeg") else (),
+            marks=pytest.mark.slow if name in SLOW else (),
             id=f"{name}-{work}" if len(works) > 1 else name,
         )
         for name in ["slipform_loader", *peer_names()]
@@ -186,7 +185,7 @@ def test_the_same_color_factors(prepared: Prepared, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in REFUSES]
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "timm_loader" else ()) for n in REFUSES]
 )
 def test_a_peer_gives_a_reason_for_work_that_it_refuses(prepared: Prepared, name: str) -> None:
     works = {
@@ -206,7 +205,7 @@ def test_a_peer_gives_a_reason_for_work_that_it_refuses(prepared: Prepared, name
         slow((replace(RESIZED, scale=(0.35, 1.0)), "area")),
         (replace(RESIZED, scale=(0.08, 0.6)), "area"),
         slow((replace(RESIZED, ratio=(1.0, 1.0)), "ratio")),
-        (replace(RESIZED, ratio=(0.5, 2.0)), "ratio"),
+        slow((replace(RESIZED, ratio=(0.5, 2.0)), "ratio")),
         (replace(RESIZED, crop="center", resize=96), "center x"),
         slow((replace(RESIZED, crop="random", resize=96), "area")),
     ],
@@ -250,7 +249,7 @@ def test_wrong_shifts_are_noticed(prepared: Prepared, wrong: Augmentation) -> No
         slow(replace(JITTER, saturation=0.0)),
         slow(replace(JITTER, brightness=0.0)),
         slow(replace(JITTER, contrast=0.0)),
-        replace(JITTER, brightness=0.8),
+        slow(replace(JITTER, brightness=0.8)),
     ],
 )
 def test_wrong_color_factors_are_noticed(prepared: Prepared, jitter: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,11 +47,14 @@ FAST = ("model.name=fast", "model.options.widths=[8, 16, 16]")
 @pytest.mark.parametrize(
     ("a", "b", "only_b"),
     [
-        (("model.options.width=16",), ("optimizer.lr=0.02",), ()),
-        (
+        pytest.param(
+            ("model.options.width=16",), ("optimizer.lr=0.02",), (), marks=pytest.mark.slow
+        ),
+        pytest.param(
             ("model.options.width=16",),
             ("model.options.width=16", "model.head=mlp"),
             ("classifier",),
+            marks=pytest.mark.slow,
         ),
         (FAST, (*FAST, "model.options.depth=3"), ("features",)),
     ],
@@ -88,34 +92,49 @@ def test_graphs_need_no_gpu_for_the_first_weights(
     assert found.model.weights == str(tmp_path / "first.safetensors")
 
 
-def test_auto_becomes_the_same_in_all_runs(
+Train = Callable[[str, int, tuple[str, ...], tuple[str, ...]], int]
+
+
+@pytest.fixture
+def batch_size(
     shapes: Path, recipe: str, tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The choice of the first run if both arms have "auto", else that of the arm's first run."""
-    sizes = iter([24, 40, 48])
+) -> Train:
+    """batch_size("a", seed, settings of a, settings of b): the batch size of a run in a folder
+    `a`. "auto" becomes 24, then 48."""
+    sizes = iter([24, 48])
     monkeypatch.setattr(
         "slipform.train.run.auto.find_batch_size",
         lambda *_: SimpleNamespace(images=next(sizes), reason="a test"),
     )
-    auto = ("train.batch_size=auto",)
     reference = str(tmp_path / "a/seed-0")
 
-    def batch_size(arm: str, seed: int, a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    def train(arm: str, seed: int, a: tuple[str, ...], b: tuple[str, ...]) -> int:
         folder = str(tmp_path / arm / f"seed-{seed}")
         sets = a if arm == "a" else b
         first = "" if folder == reference else reference
         train_arm(str(shapes), recipe, sets, a, seed, "cpu", folder, first)
         return int(run_config(Path(folder)).train.batch_size)
 
-    both = (auto, (*auto, "optimizer.lr=0.1"))
-    runs = [(arm, seed) for seed in (0, 1) for arm in ("a", "b")]
-    assert [batch_size(*run, *both) for run in runs] == [24] * 4
-    assert [batch_size(*run, *both) for run in runs] == [24] * 4  # used again
-    assert len(seen) == 4 * 10
-    shutil.rmtree(tmp_path / "a")
-    shutil.rmtree(tmp_path / "b")
-    one = ((), auto)  # the recipe has 40
-    assert [batch_size(*run, *one) for run in (*runs[:2], ("b", 1))] == [40, 40, 40]
+    return train
+
+
+AUTO = ("train.batch_size=auto",)
+
+
+def test_auto_becomes_the_same_in_all_runs(batch_size: Train, seen: Seen) -> None:
+    """The choice of the first run if both arms have "auto"."""
+    both = (AUTO, (*AUTO, "optimizer.lr=0.1"))
+    runs = [("a", 0), ("b", 0), ("b", 1)]
+    assert [batch_size(*run, *both) for run in runs] == [24] * 3
+    assert [batch_size(*run, *both) for run in runs] == [24] * 3  # used again
+    assert len(seen) == 3 * 10
+
+
+@pytest.mark.slow
+def test_auto_of_one_arm_becomes_the_same_in_its_runs(batch_size: Train, tmp_path: Path) -> None:
+    """The choice of the arm's first run."""
+    one = ((), AUTO)  # the recipe has 40
+    assert [batch_size(*run, *one) for run in (("a", 0), ("b", 0), ("b", 1))] == [40, 24, 24]
     shutil.rmtree(tmp_path / "b")
     assert [batch_size(*run, *one) for run in (("b", 0), ("b", 1))] == [48, 48]
 
@@ -160,7 +179,13 @@ def test_weights_of_one_arm_alone_are_not_copied(
     assert all(torch.equal(with_other[name], alone[name]) for name in alone)
 
 
-@pytest.mark.parametrize("after", [0, 3], ids=["before a checkpoint", "after a checkpoint"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(0, marks=pytest.mark.slow, id="before a checkpoint"),
+        pytest.param(3, id="after a checkpoint"),
+    ],
+)
 def test_an_unfinished_run_is_continued(
     after: int, shapes: Path, recipe: str, tmp_path: Path, seen: Seen,
     monkeypatch: pytest.MonkeyPatch,

@@ -5,8 +5,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -15,8 +13,8 @@ import psutil
 import pytest
 
 from slipform.bench.race import worker as module
-from slipform.bench.race.worker import CallFailed, NotPossible, Worker, isolated
-from slipform.pipelines.errors import ConfigError
+from slipform.bench.race.worker import CallFailed, Worker, isolated
+from tests.bench.race.called import Counter, opened, raise_of, read, write_and_wait
 from tests.processes import runs
 
 
@@ -24,40 +22,6 @@ from tests.processes import runs
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that closes late is not killed before it has written that it is closed."""
     monkeypatch.setattr(module, "_CLOSE_SECONDS", 600.0)
-
-
-class Counter:
-    """An object that lives in the process."""
-
-    def __init__(self, start: int) -> None:
-        self.value = start
-
-    def add(self, number: int) -> int:
-        self.value += number
-        return self.value
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Path]:
-    path.write_text("open")
-    yield path
-    path.write_text("closed")
-
-
-def read(path: Path) -> str:
-    return path.read_text()
-
-
-def raise_of(kind: str) -> None:
-    if kind == "import":
-        raise ImportError("No module named 'nothing'")
-    if kind == "impossible":
-        raise NotPossible("no counterpart")
-    if kind == "memory":
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore lines")
-    if kind == "mistake":
-        raise ConfigError("give a smaller batch")
-    raise ValueError("first line\nsecond line")
 
 
 def test_no_connection_stays_open_if_the_process_cannot_start(
@@ -108,7 +72,7 @@ def test_the_reason_of_a_failure() -> None:
             ("impossible", "not possible", "no counterpart"),
             ("memory", "out of memory", "DefaultCPUAllocator: can't allocate memory"),
             ("mistake", "failed", "give a smaller batch"),
-            ("value", "failed", "ValueError: first line (test_worker.py:"),
+            ("value", "failed", "ValueError: first line (called.py:"),
         ):
             with pytest.raises(CallFailed) as found:
                 worker.call(raise_of, kind)
@@ -132,12 +96,6 @@ def test_a_late_answer_is_not_used_for_the_next_call() -> None:
         with pytest.raises(CallFailed, match="its process ended") as found:
             worker.call(math.factorial, 5)
         assert found.value.status == "failed"  # this process has killed it, not the system
-
-
-def write_and_wait(path: Path) -> None:
-    path.with_suffix(".part").write_text(str(os.getpid()))
-    path.with_suffix(".part").rename(path)
-    time.sleep(600)
 
 
 def test_a_call_ends_when_the_process_that_made_it_is_killed(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def _labels(name: str, remote: Remote, settings: dict[str, object]) -> Counter[i
         return Counter(int(label) for _, labels in epoch() for label in labels)
 
 
+@pytest.mark.slow
 def test_rows_of_readers_that_cannot_take_part(work: Work, object_store: Proxy) -> None:
     """One that is not installed, and one whose dataset is missing."""
     conditions = Conditions("shapes", work, 0.0, 1, search=False)

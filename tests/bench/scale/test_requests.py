@@ -80,7 +80,7 @@ def test_a_large_beton(object_store: Proxy, monkeypatch: pytest.MonkeyPatch) -> 
     assert found == upload.requests
 
 
-@pytest.mark.parametrize("block", [0, 40])
+@pytest.mark.parametrize("block", [0, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_tables_and_an_epoch(
     object_store: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:

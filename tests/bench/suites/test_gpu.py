@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from slipform.bench.race import gpu, gpu_items, gpu_kernels, gpu_runs
-from slipform.bench.race.measure import estimate
 from slipform.bench.result import result
 from slipform.bench.result.quantities import quantity
 from slipform.bench.suites import gpu as suite
+from tests.bench.suites.gpu_calls import fail, prepare, sleep
 from tests.warm import Warm
 
 # Modules that may be missing on a new machine with torch, Triton, numba and pydantic.
@@ -71,15 +71,6 @@ def test_jpeg_datasets_are_left_out_without_dali(
         assert found == {lacks, "needs --data"}
 
 
-def sleep(seconds: float) -> list[gpu.Measured]:
-    time.sleep(seconds)
-    return [gpu.Measured(f"slept {seconds}", {"slept_seconds": estimate([seconds])})]
-
-
-def fail() -> list[gpu.Measured]:
-    raise RuntimeError("CUDA error")
-
-
 def test_it_ends_by_itself_and_writes_after_each_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,46 +95,6 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     assert "CUDA error" in done.output
     assert "no answer within" in done.output
     assert "slept 0.5" in done.output
-
-
-class Prepared:
-    """Writes what happens when to a file."""
-
-    def __init__(self, log: str, name: str) -> None:
-        self.log, self.name = Path(log), name
-
-    def __enter__(self) -> Prepared:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.write("closed")
-
-    def write(self, what: str) -> None:
-        with open(self.log, "a") as file:  # one write: lines of processes are not mixed
-            file.write(f"{self.name} {what}\n")
-
-    def measure(self) -> list[gpu.Measured]:
-        self.write("begins")
-        time.sleep(0.2)
-        self.write("ends")
-        return [gpu.Measured(self.name)]
-
-
-def prepare(log: str, name: str, count: int, short: str = "") -> Prepared:
-    """Wait until `count` items are being prepared. `short` lacks memory if it is not alone."""
-    found = Prepared(log, name)
-    found.write("prepares")
-    for _ in range(1200):
-        if found.log.read_text().count("prepares") >= count:
-            break
-        time.sleep(0.05)
-    else:
-        raise RuntimeError("the others are not prepared at the same time")
-    if name == short and "ends" not in found.log.read_text():
-        raise MemoryError("too large")
-    if name == "broken":
-        raise RuntimeError("does not compile")
-    return found
 
 
 def test_steps_are_prepared_together_and_measured_one_after_another(tmp_path: Path) -> None:
@@ -268,15 +219,19 @@ def test_the_step_runs_on_a_cpu(shapes: Path) -> None:
     assert step.settings["executor"] == "resident"
 
 
-def test_the_kernels_run_in_the_interpreter(interpreter: Warm) -> None:
+@pytest.mark.parametrize(
+    "names", [["moved"], pytest.param(list(gpu_kernels.SPECS), marks=pytest.mark.slow)]
+)
+def test_the_kernels_run_in_the_interpreter(names: list[str], interpreter: Warm) -> None:
     program = (
-        "import json, torch; torch.set_num_threads(1)\n"
+        "import json, sys, torch; torch.set_num_threads(1)\n"
         "from slipform.bench.race import gpu_kernels\n"
+        "gpu_kernels.SPECS = {name: gpu_kernels.SPECS[name] for name in sys.argv[1:]}\n"
         "small = dict(batch_size=2, image_size=8, stored=12, copied=4096, repeats=1)\n"
         "found = gpu_kernels.kernels('cpu', **small)\n"
         "print(json.dumps([[one.what, sorted(one.figures)] for one in found]))"
     )
-    done = interpreter.run(program, environment={**os.environ, "TRITON_INTERPRET": "1"})
+    done = interpreter.run(program, *names, environment={**os.environ, "TRITON_INTERPRET": "1"})
     assert done.returncode == 0, done.stderr
     figures = ["draw_seconds", "floor_ratio", "floor_seconds", "render_seconds"]
-    assert json.loads(done.stdout) == [[name, figures] for name in gpu_kernels.SPECS]
+    assert json.loads(done.stdout) == [[name, figures] for name in names]

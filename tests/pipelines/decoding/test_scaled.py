@@ -81,8 +81,13 @@ def _at(address: int, shape: tuple[int, int, int]) -> RGB:
     return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8)), shape).copy()
 
 
-@pytest.mark.parametrize(("size", "want"), [(200, 2), (100, 4), (40, 8)])
-@pytest.mark.parametrize(("kind", "mean", "most"), [("smooth", 0.35, 3.0), ("sharp", 2.0, 13.0)])
+@pytest.mark.parametrize(
+    ("size", "want"), [pytest.param(200, 2, marks=pytest.mark.slow), (100, 4), (40, 8)]
+)
+@pytest.mark.parametrize(
+    ("kind", "mean", "most"),
+    [pytest.param("smooth", 0.35, 3.0, marks=pytest.mark.slow), ("sharp", 2.0, 13.0)],
+)
 def test_the_difference_from_a_full_decode(
     size: int, want: int, kind: str, mean: float, most: float
 ) -> None:

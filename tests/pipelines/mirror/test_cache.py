@@ -62,7 +62,10 @@ def test_a_file_that_was_damaged_between_runs(
     assert_equal(batches(open_loader(url, executor)), want)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=() if x in FILES[::2] else pytest.mark.slow) for x in FILES],
+)
 def test_a_file_that_was_truncated_or_deleted_between_runs(
     name: str, url: str, photos: Path
 ) -> None:
@@ -232,7 +235,9 @@ print(digest.hexdigest())
 """
 
 
-@pytest.mark.parametrize(("seeds", "share"), [((5, 6), 0.4), ((5, 5), 2.0)])
+@pytest.mark.parametrize(
+    ("seeds", "share"), [((5, 6), 0.4), pytest.param((5, 5), 2.0, marks=pytest.mark.slow)]
+)
 def test_processes_share_a_cache(
     seeds: tuple[int, ...],
     share: float,

@@ -46,8 +46,8 @@ def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_BYTES", 20_000)
 
 
-# The executors share what handles faults. All kinds with one of them, two with the other one.
-QUICK = [*((kind, "host") for kind in FEW_KINDS), ("reset", "resident"), ("wrong", "resident")]
+# The executors share what handles faults. Kinds are alike: no answer, fewer bytes, other bytes.
+QUICK = [("500", "host"), ("cut", "host"), ("wrong", "host"), ("reset", "resident")]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,10 @@ def test_all_requests_fail(
     assert url in str(error.value)
 
 
-@pytest.mark.parametrize("kind", FEW_KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(x, marks=() if x in ("cut", "wrong") else pytest.mark.slow) for x in FEW_KINDS],
+)
 def test_a_running_loader_fails_and_goes_on_later(
     kind: str, url: str, photos: Path, object_store: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +152,7 @@ def test_a_loader_is_closed_while_the_server_does_not_answer(
         answer.set()
 
 
-@pytest.mark.parametrize("on_bad", ["error", "skip"])
+@pytest.mark.parametrize("on_bad", ["error", pytest.param("skip", marks=pytest.mark.slow)])
 def test_a_dataset_that_is_replaced_during_a_run(
     on_bad: str,
     url: str,

@@ -83,7 +83,7 @@ def test_a_web_server_is_enough(shapes: Path, monkeypatch: pytest.MonkeyPatch) -
         assert_same_batches(shapes, f"{url}/data/shapes", "host")
 
 
-@pytest.mark.parametrize("executor", ["host", "resident"])
+@pytest.mark.parametrize("executor", ["host", pytest.param("resident", marks=pytest.mark.slow)])
 def test_shards_are_equal(executor: str, shapes: Path, object_store: Proxy, tmp_path: Path) -> None:
     shards = write_shards(shapes, tmp_path / "shards", [100, 170])
     url = upload(shards, object_store.new_folder())
@@ -105,7 +105,13 @@ def test_a_position_continues_in_the_middle_of_an_epoch(url: str, photos: Path) 
     assert_equal(batches(resumed), want[3:])
 
 
-@pytest.mark.parametrize(("executor", "block"), [(one, 0) for one in ON_CPU] + [("host", 16)])
+@pytest.mark.parametrize(
+    ("executor", "block"),
+    [
+        *(pytest.param(x, 0, marks=() if x == "host" else pytest.mark.slow) for x in ON_CPU),
+        ("host", 16),
+    ],
+)
 def test_a_small_cache_gives_the_same_batches_and_stays_small(
     executor: str,
     block: int,

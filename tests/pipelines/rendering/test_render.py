@@ -23,6 +23,7 @@ from tests.pipelines import folders, reference
 from tests.pipelines.rendering.guarded import Guarded
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+SLOW = pytest.param(4000, 700, marks=pytest.mark.slow)
 LEVEL = 255 / 2  # normalized with "half", this many make one unit
 
 
@@ -208,9 +209,7 @@ def test_warps_of_every_size(  # type: ignore[no-untyped-def]
     _compare(images, plan, got, levels=0.3)
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(4000, 700), (700, 4000), (4000, 1), (1, 4000), (2000, 2)]
-)
+@pytest.mark.parametrize(("height", "width"), [SLOW, (700, 4000), (4000, 1), (1, 4000), (2000, 2)])
 @pytest.mark.parametrize(
     "options", [{}, {"crop": "random_resized", "flip": "both"}, {"rotation": 30.0, "crop": "none"}]
 )

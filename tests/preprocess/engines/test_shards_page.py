@@ -100,7 +100,7 @@ def test_the_shell(text: str, folder: Path) -> None:
     _check(_run(["bash", "-euc", _shell(text)], folder), folder)
 
 
-@pytest.mark.parametrize("text", ["xargs", "& done"])
+@pytest.mark.parametrize("text", ["xargs", pytest.param("& done", marks=pytest.mark.slow)])
 def test_the_shell_ends_with_an_error_if_a_shard_fails(text: str, folder: Path) -> None:
     """The image and the shard are named."""
     write(folder / "photos/a/20.jpg", b"no image")

@@ -80,7 +80,7 @@ def test_lists(data: bytes, name: str) -> None:
     check_mutations(data, name, "list", photos)
 
 
-@pytest.mark.parametrize("ending", ["cls", "json", "txt"])
+@pytest.mark.parametrize("ending", ["cls", pytest.param("json", marks=pytest.mark.slow), "txt"])
 def test_tars(ending: str) -> None:
     check_mutations(tar(samples(range(3), ending)), "x.tar", "webdataset", lambda root: None)
 
@@ -91,7 +91,11 @@ def test_compressed_tars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "name"), [(LINES, "LOC_val_solution.csv"), (NAMES.encode(), "words.txt")]
+    ("data", "name"),
+    [
+        (LINES, "LOC_val_solution.csv"),
+        pytest.param(NAMES.encode(), "words.txt", marks=pytest.mark.slow),
+    ],
 )
 def test_lists_of_imagenet(data: bytes, name: str) -> None:
     def around(root: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_first_image_of_a_split(count: int, tmp_path: Path) -> None:
             assert found is None
 
 
-@pytest.mark.parametrize("kind", ["multi", "soft"])
+@pytest.mark.parametrize("kind", ["multi", pytest.param("soft", marks=pytest.mark.slow)])
 def test_validate_and_figures(
     kind: str, small: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,12 @@ def _run(*arguments: object) -> str:
 
 @pytest.mark.parametrize(
     ("numbers", "split"),
-    [((12, 12), "test"), ((12, 0), "val"), ((0, 12), "test"), ((0, 0), None)],
-    ids=["val and test", "val alone", "test alone", "neither"],
+    [
+        pytest.param((12, 12), "test", id="val and test"),
+        pytest.param((12, 0), "val", id="val alone", marks=pytest.mark.slow),
+        pytest.param((0, 12), "test", id="test alone", marks=pytest.mark.slow),
+        pytest.param((0, 0), None, id="neither"),
+    ],
 )
 @pytest.mark.usefixtures("no_figures", "empty_svgs")
 def test_the_printed_commands_work(

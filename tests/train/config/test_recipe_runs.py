@@ -1,4 +1,5 @@
-"""Each of the 142 runs of the reports builds its net and trains for two steps."""
+"""Each of the 142 runs of the reports builds its net and trains for two steps. By default
+those that are the first of their study, and some more."""
 
 from __future__ import annotations
 
@@ -44,7 +45,13 @@ def _built(model: ModelConfig, num_classes: int, image_size: int) -> Built:
     return _BUILT[key]
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(run, id=run.name, marks=() if run.name.endswith(".1") else pytest.mark.slow)
+        for run in RUNS
+    ],
+)
 def test_a_run_builds_its_net(run: Reported) -> None:
     recipe, ours = run.recipe()
     config = resolve(recipe, run=ours)

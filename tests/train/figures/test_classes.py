@@ -49,7 +49,9 @@ def _check_names(axis: Any, renderer: Any, side: str) -> None:
 
 
 @pytest.mark.parametrize("draw", [per_class_figure, confusion_figure, pairs_figure])
-@pytest.mark.parametrize("classes", SIZES)
+@pytest.mark.parametrize(
+    "classes", [pytest.param(n, marks=pytest.mark.slow if n == 1000 else ()) for n in SIZES]
+)
 def test_names_can_be_read(draw: Any, classes: int) -> None:
     found = judgment(classes)
     figure = draw(found.answers.confusion, found.classes)

@@ -27,9 +27,10 @@ IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         "fast",
         "tiny",
         "resnet18",
-        "densenet121",
-        "mobilenet_v3_small",
-        "alexnet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("densenet121", "mobilenet_v3_small", "alexnet")
+        ),
     ],
 )
 def test_first_layer_of_every_kind_of_net(name: str, tmp_path: Path) -> None:

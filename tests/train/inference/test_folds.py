@@ -64,6 +64,7 @@ def test_pictures_are_those_of_the_fold(run: Path) -> None:
     assert own.temperature == other.temperature > 0
 
 
+@pytest.mark.slow
 def test_figures_show_an_image_of_the_fold(run: Path, tmp_path: Path) -> None:
     arguments = [str(run), "--no-untrained", "--out", str(tmp_path)]
     result = CliRunner().invoke(cli.figures, arguments)

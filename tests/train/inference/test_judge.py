@@ -139,6 +139,8 @@ def test_the_page_is_one_file_with_the_judgment(report: Path, classifier: Classi
     names = re.findall(r'<span class="file">([^<]*)</span>', text)
     assert names[:24] == [f"test:{judged.answers.indices[i]}" for i in judged.top_losses[:24]]
     assert len(names) == 24 + 8 * maps.have_maps()
+    if not maps.have_maps():
+        assert text.count(escape('pip install "slipform[judge]"')) == 1
     assert "[train]" in text
 
 
@@ -177,6 +179,7 @@ def test_mistakes_get_one_clear_line(run: Path, tmp_path: Path) -> None:
         assert isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_without_torchcam_the_page_says_what_to_install(
     run: Path, tmp_path: Path, empty_svgs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,15 @@ def test_the_threads_have_ended_at_the_end(fails: bool, monkeypatch: pytest.Monk
     assert not closed
 
 
-@pytest.mark.parametrize("how", ["end", "break", "error of an image", "error of rendering"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "end",
+        pytest.param("break", marks=pytest.mark.slow),
+        "error of an image",
+        pytest.param("error of rendering", marks=pytest.mark.slow),
+    ],
+)
 def test_no_collection_is_needed_to_free_them(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     list(batches())  # numba's first use of a kernel leaves errors, which refer to the pool
     pools: list[weakref.ref[RenderPool]] = []

@@ -77,6 +77,7 @@ def test_torch_export(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_image_of_several_classes_has_independent_probabilities(
     classifier: Classifier, tmp_path: Path
 ) -> None:
@@ -90,17 +91,22 @@ def test_an_image_of_several_classes_has_independent_probabilities(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-@needs_onnx
-def test_onnx(run: Path, classifier: Classifier, tmp_path: Path) -> None:
-    import onnx
-    import onnxruntime
-
-    path = tmp_path / "x.onnx"
+@pytest.fixture(scope="module")
+def in_onnx(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "x.onnx"
     arguments = [str(run), "--format", "onnx", "--input", "pixels", "--out", str(path)]
     result = CliRunner().invoke(cli.export, arguments, catch_exceptions=False)
     assert "its probabilities differ from the model's by at most" in result.output
-    onnx.checker.check_model(str(path), full_check=True)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return path
+
+
+@needs_onnx
+def test_onnx(in_onnx: Path, classifier: Classifier) -> None:
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(str(in_onnx), full_check=True)
+    session = onnxruntime.InferenceSession(str(in_onnx), providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     assert (given.name, given.type) == ("images", "tensor(uint8)")
     assert given.shape == ["batch", "height", "width", 3]
@@ -115,11 +121,10 @@ def test_onnx(run: Path, classifier: Classifier, tmp_path: Path) -> None:
 
 
 @needs_onnx
-def test_the_program_of_the_page(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_program_of_the_page(in_onnx: Path, classifier: Classifier, tmp_path: Path) -> None:
     """It reads files by Pillow, turned by their EXIF orientation, and agrees with predict."""
     (program,) = [block for block in blocks(PAGE) if block.file == "predict_onnx.py"]
     (tmp_path / program.file).write_text(program.text)
-    classifier.export("onnx", tmp_path / "x.onnx", input="pixels")
     turned = PIL.Image.Exif()
     turned[0x0112] = 6
     random = np.random.default_rng(0)
@@ -128,7 +133,7 @@ def test_the_program_of_the_page(classifier: Classifier, tmp_path: Path) -> None
         PIL.Image.fromarray(pixels).save(tmp_path / name, exif=exif)
     photos = sorted(CALTECH.glob("*/image_0003.jpg"))[::20]
     files = [tmp_path / "a.png", tmp_path / "b.jpg", *photos]
-    command = [sys.executable, "-P", program.file, "x.onnx", *map(str, files)]
+    command = [sys.executable, "-P", program.file, *map(str, (in_onnx, *files))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

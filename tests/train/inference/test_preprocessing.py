@@ -40,7 +40,11 @@ def _spec(
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(x, marks=pytest.mark.slow if x == SIZES[-1] else ()) for x in SIZES],
+    ids=str,
+)
 def test_any_size_resize_crop_and_border(size: tuple[int, int], interpolation: str) -> None:
     """resize = 50 and 0 leave places outside of the image."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

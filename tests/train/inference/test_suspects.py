@@ -100,6 +100,7 @@ def found(planted: Planted) -> Found:
     return suspects_of(Classifier.load(planted.run, "cpu"))
 
 
+@pytest.mark.slow
 def test_a_run_gives_wrong_labels_low_margins(
     shapes: Path, small: Small, tmp_path: Path, no_figures: None
 ) -> None:
@@ -204,6 +205,7 @@ def test_json_has_null_for_what_is_not_finite(
     assert all(row["suggestion_probability"] is None for row in rows["suspects"])
 
 
+@pytest.mark.slow
 def test_a_sheet_without_samples_is_removed(planted: Planted, tmp_path: Path) -> None:
     """With one epoch nothing is forgotten, and a sheet of an earlier call does not stay."""
     run = tmp_path / "run"

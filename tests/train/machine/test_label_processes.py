@@ -35,22 +35,20 @@ LOSSES = {
 }
 
 
-def test_two_processes_equal_one(tmp_path: Path, no_figures: None, trainer: Warm) -> None:
+@pytest.mark.parametrize("kind", ["multi", pytest.param("soft", marks=pytest.mark.slow)])
+def test_two_processes_equal_one(
+    kind: str, tmp_path: Path, no_figures: None, trainer: Warm
+) -> None:
     recipe = tmp_path / "plain.toml"
     recipe.write_text('description = "plain"\n')
-    data = {kind: dataset_of(tmp_path / f"data-{kind}", kind) for kind in LOSSES}
-    runs = []
-    for kind, given in LOSSES.items():
-        sets = [word for text in (*SETS, *given, "train.batch_size=10") for word in ("--set", text)]
-        out = str(tmp_path / f"two-{kind}")
-        runs.append([*sets, str(data[kind]), "--recipe", str(recipe), "--out", out])
-    finished = forked(trainer, 2, "tests.train.machine.runs", json.dumps(runs))
-    for kind, given in LOSSES.items():
-        config = resolve(None, [*SETS, *given, "train.batch_size=20"])
-        fit(config, data[kind], tmp_path / f"one-{kind}", quiet=True)
+    data, given = dataset_of(tmp_path / "data", kind), LOSSES[kind]
+    sets = [word for text in (*SETS, *given, "train.batch_size=10") for word in ("--set", text)]
+    run = [*sets, str(data), "--recipe", str(recipe), "--out", str(tmp_path / "two")]
+    finished = forked(trainer, 2, "tests.train.machine.runs", json.dumps([run]))
+    config = resolve(None, [*SETS, *given, "train.batch_size=20"])
+    fit(config, data, tmp_path / "one", quiet=True)
     finished()
-    for kind in LOSSES:
-        _compare(tmp_path / f"one-{kind}", tmp_path / f"two-{kind}", kind)
+    _compare(tmp_path / "one", tmp_path / "two", kind)
 
 
 def _compare(alone: Path, two: Path, kind: str) -> None:

@@ -50,7 +50,7 @@ def base(trained: Trained) -> Path:
         (("augment.mixup=0.5",), 1, "plan"),
         slow(("augment.flip=horizontal",), 1, "plan"),
         (("train.precision=bf16",), 1, "pixels"),
-        (("model.options.width=8",), 1, "weights"),
+        slow(("model.options.width=8",), 1, "weights"),
         (("optimizer.lr=0.021",), 2, "weights"),
         slow(("loss.label_smoothing=0.1",), 1, "weights"),
         slow(("data.executor=resident",), None, ""),
@@ -151,6 +151,7 @@ def test_a_resume_with_another_augmentation(
     assert "augment.color_jitter" in done.output
 
 
+@pytest.mark.slow
 def test_pixels_that_differ_from_a_resume_on(
     shapes: Path, tmp_path: Path, small: Small, trained: Trained
 ) -> None:
@@ -163,6 +164,7 @@ def test_pixels_that_differ_from_a_resume_on(
     assert "train.precision" in found.settings
 
 
+@pytest.mark.slow
 def test_policies_that_differ(base: Path, shapes: Path, tmp_path: Path, small: Small) -> None:
     """Their operations stand in a dataclass of arrays."""
     runs = []
@@ -174,6 +176,7 @@ def test_policies_that_differ(base: Path, shapes: Path, tmp_path: Path, small: S
     assert (found.step, found.what, found.text) == (1, "plan", "chains differs")
 
 
+@pytest.mark.slow
 def test_first_weights_whose_file_is_gone(
     base: Path, shapes: Path, tmp_path: Path, small: Small
 ) -> None:
@@ -217,7 +220,7 @@ def test_drawn_samples_have_plans_of_their_positions(
     assert first_difference(run, run).step is None
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mixed", [False, slow(True)])
 def test_the_order_does_not_depend_on_the_number_of_processes(
     mixed: bool, shapes: Path, tmp_path: Path, small: Small, seen: Seen
 ) -> None:

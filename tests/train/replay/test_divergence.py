@@ -27,7 +27,7 @@ from tests.train.replay.conftest import Finished, Seen, content
 
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
-LIKE_THESE = ((10, "weights"), (3, "loss"), (3, "statistics"))
+LIKE_THESE = ((10, "weights"), (3, "loss"), (3, "statistics"), (10, "statistics"))
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
@@ -53,7 +53,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
 @pytest.mark.parametrize(
     ("step", "where"),
     [
-        *((3, "weights"), (10, "loss"), (10, "statistics")),
+        *((3, "weights"), (10, "loss")),
         *(pytest.param(*x, marks=pytest.mark.slow) for x in LIKE_THESE),
     ],
 )
@@ -172,6 +172,7 @@ def test_a_damaged_checkpoint_is_passed_over(
         find_divergence(run, run_config(run), "cpu")
 
 
+@pytest.mark.slow
 def test_an_epoch_that_ends_after_an_older_checkpoint_ends_as_in_the_run(
     shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +202,7 @@ def test_an_epoch_that_ends_after_an_older_checkpoint_ends_as_in_the_run(
     assert all(torch.equal(tensor, kept[0][name]) for name, tensor in found.weights.items())
 
 
+@pytest.mark.slow
 def test_steps_that_had_other_settings_are_not_trained_again(
     shapes: Path,
     tmp_path: Path,
@@ -236,6 +238,7 @@ def test_a_dataset_that_is_gone_or_changed_is_asked_for(
     assert find_divergence(run, moved, "cpu").step > 0
 
 
+@pytest.mark.slow
 def test_the_settings_are_those_of_the_last_resume(
     shapes: Path, tmp_path: Path, trained: Callable[..., Finished]
 ) -> None:

@@ -34,6 +34,7 @@ Trained = Callable[..., Finished]
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
+@pytest.mark.slow
 def test_a_short_resume_that_moves_the_position(
     shapes: Path, tmp_path: Path, small: Small, seen: Seen
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_run_on_other_data(
     assert (own, later) == (moved, other)
 
 
+@pytest.mark.slow
 def test_the_first_of_two_segments_of_an_epoch_comes_first(
     shapes: Path, tmp_path: Path, small: Small, seen: Seen
 ) -> None:
@@ -176,6 +178,7 @@ def test_steps_that_were_not_trained_are_refused(
         place_of_step(history(run), 1)
 
 
+@pytest.mark.slow
 def test_an_older_run_that_is_resumed_with_other_settings(
     shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:

@@ -81,7 +81,13 @@ def test_the_page_shows_the_images_that_the_step_saw(
     np.testing.assert_array_equal(drawn[0], to_uint8(batch.images, ((0.5,) * 3, (0.5,) * 3)))
 
 
-@pytest.mark.parametrize("moved", [True, False], ids=["the same images", "other images"])
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(True, id="the same images", marks=pytest.mark.slow),
+        pytest.param(False, id="other images", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_for_a_dataset_that_is_given(
     moved: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -98,7 +104,13 @@ def test_the_page_for_a_dataset_that_is_given(
     assert "cannot be shown" not in done.stderr
 
 
-@pytest.mark.parametrize("changed", [False, True], ids=["more steps", "other images"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(False, id="more steps", marks=pytest.mark.slow),
+        pytest.param(True, id="other images"),
+    ],
+)
 def test_a_batch_that_cannot_be_made_is_said_on_the_page(
     changed: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ CPU = torch.device("cpu")
 BEFORE = Path(__file__).parents[1] / "before"
 MIXES = ("augment.mixup=0.4", "augment.cutmix=1.0", "augment.color_jitter.hue=0.1")
 pytestmark = pytest.mark.usefixtures("no_figures")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +41,15 @@ pytestmark = pytest.mark.usefixtures("no_figures")
         (),
         MIXES,
         ("train.accumulate=4", "data.block=16"),
-        ("data.executor=resident", "train.seed=5", "train.epochs=1"),
+        slow(("data.executor=resident", "train.seed=5", "train.epochs=1")),
         ("data.sampling=balanced",),
-        ("data.fold=2/5", "train.epochs=1"),
-        ("train.image_sizes=[[2, 32]]",),
-        (
-            *(f"augment.own.{own.exchange.__name__}=true", "augment.own.turn.degrees=15.0"),
-            "train.epochs=1",
+        slow(("data.fold=2/5", "train.epochs=1")),
+        slow(("train.image_sizes=[[2, 32]]",)),
+        slow(
+            (
+                *(f"augment.own.{own.exchange.__name__}=true", "augment.own.turn.degrees=15.0"),
+                "train.epochs=1",
+            )
         ),
     ],
     ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes", "own"],
@@ -57,7 +61,7 @@ def test_every_step_of_a_run(sets: tuple[str, ...], trained: Trained) -> None:
     assert_all(done.run, done.seen)
 
 
-@pytest.mark.parametrize("executor", ["resident", "dali"])
+@pytest.mark.parametrize("executor", [slow("resident"), "dali"])
 def test_another_executor(
     executor: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen
 ) -> None:
@@ -117,7 +121,7 @@ def test_a_run_of_an_older_version(
     assert_all(run, seen)
 
 
-@pytest.mark.parametrize("name", ["sgd", "muon"])
+@pytest.mark.parametrize("name", ["sgd", slow("muon")])
 def test_a_run_that_version_0_1_wrote(name: str, tmp_path: Path, seen: Seen) -> None:
     """Its steps after the checkpoint are replayed from the files of that version alone, and equal
     what the run sees when it continues. tests/train/run/test_before.py compares their losses."""

@@ -154,6 +154,7 @@ def test_a_run_without_any_weights(
     assert (tmp_path / "out/replay-step-00000002.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_on_a_gpu_can_be_looked_at_on_a_cpu(
     tmp_path: Path, trained: Callable[..., Finished]

@@ -100,7 +100,12 @@ def test_a_run_that_torchrun_would_begin_again_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("minutes", "saved"), [(0.0, [6, 12]), (1.0, [3, 6, 9, 12]), (2.0, [5, 6, 11, 12])]
+    ("minutes", "saved"),
+    [
+        pytest.param(0.0, [6, 12], marks=pytest.mark.slow),
+        pytest.param(1.0, [3, 6, 9, 12], marks=pytest.mark.slow),
+        (2.0, [5, 6, 11, 12]),
+    ],
 )
 def test_checkpoints_by_the_clock(
     minutes: float, saved: list[int], shapes: Path, small: Small, tmp_path: Path,

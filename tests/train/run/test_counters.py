@@ -23,7 +23,9 @@ Small = Callable[..., RunConfig]
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("later", [("20", 1), ("60", 1), ("16", 3)], ids=str)
+@pytest.mark.parametrize(
+    "later", [("60", 1), ("16", 3), pytest.param(("20", 1), marks=pytest.mark.slow)], ids=str
+)
 def test_an_epoch_of_two_batch_sizes_is_weighted_by_images(
     later: tuple[str, int],
     shapes: Path,

@@ -42,7 +42,12 @@ def _resume(*arguments: object) -> Result:
 
 @pytest.mark.parametrize(
     ("content", "names_data"),
-    [(b"", False), (b"[train]\nepochs = 1\n", True), (b"\xff\xfe", False), (b"[train", True)],
+    [
+        (b"", False),
+        (b"[train]\nepochs = 1\n", True),
+        pytest.param(b"\xff\xfe", False, marks=pytest.mark.slow),
+        pytest.param(b"[train", True, marks=pytest.mark.slow),
+    ],
 )
 def test_damaged_settings_are_restored_from_the_checkpoint(
     content: bytes, names_data: bool, run: Path, shapes: Path

@@ -110,6 +110,7 @@ def test_goes_back_to_the_best_weights(
     assert (fourth["best"]["accuracy"], fourth["best"]["epoch"]) == (0.6, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_resumed_run_may_begin_to_go_back_to_the_best_weights(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_a_resumed_run_may_begin_to_go_back_to_the_best_weights(
         assert all(torch.equal(best[name], tensor) for name, tensor in kept.items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_that_no_longer_goes_back_forgets_the_weights_of_an_earlier_epoch(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,7 +49,12 @@ def test_a_folder_that_another_process_uses_is_not_changed(
 
 
 @pytest.mark.parametrize(
-    "name", ["figures/own.png", "checkpoints/own", "best.safetensors", "report.html", "epochs.csv"]
+    "name",
+    [
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("report.html", "epochs.csv")),
+        pytest.param("figures/own.png", marks=pytest.mark.slow),
+        *("checkpoints/own", "best.safetensors"),
+    ],
 )
 def test_a_new_run_does_not_replace_what_was_in_its_folder(
     name: str, shapes: Path, small: Small, tmp_path: Path
@@ -129,7 +134,9 @@ def test_damaged_settings_are_never_the_defaults(
         run_config(run)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", [pytest.param(x, marks=() if x == "half" else pytest.mark.slow) for x in DAMAGES]
+)
 def test_damaged_records_are_left_out(damage: str, run: Path, shapes: Path, small: Small) -> None:
     for name in ("metrics.jsonl", "summary.json"):
         path = run / name

@@ -81,9 +81,12 @@ WORDS = {
     "fewer": "train had 240 images, now 239",
     "split": "val is missing now",
 }
+SLOW = ("exchanged", "mean", "split")
 
 
-@pytest.mark.parametrize("how", WORDS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow if how in SLOW else ()) for how in WORDS]
+)
 def test_resume_refuses_another_dataset_and_changes_nothing(
     how: str, run: Path, shapes: Path, small: Small, tmp_path: Path
 ) -> None:
@@ -99,7 +102,7 @@ def test_resume_refuses_another_dataset_and_changes_nothing(
     fit(small("train.epochs=2"), tmp_path / "moved", run, resume=True, device="cpu", quiet=True)
 
 
-@pytest.mark.parametrize("how", ["renamed", "images"])
+@pytest.mark.parametrize("how", ["renamed", pytest.param("images", marks=pytest.mark.slow)])
 def test_other_data_is_allowed_by_the_option_with_a_message(
     how: str,
     run: Path,
@@ -119,7 +122,7 @@ def test_other_data_is_allowed_by_the_option_with_a_message(
         assert Classifier.load(run, "cpu").classes == read_manifest(data).classes
 
 
-@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("at_end", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_with_another_number_of_images_the_present_epoch_starts_again(
     at_end: bool,
     shapes: Path,

@@ -188,7 +188,9 @@ def _summary(run: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 6, 7, 14])
+@pytest.mark.parametrize(
+    "step", [pytest.param(n, marks=() if n == 7 else pytest.mark.slow) for n in (3, 6, 7, 14)]
+)
 def test_a_killed_run_goes_on_exactly(
     step: int,
     growing: Path,
@@ -206,7 +208,7 @@ def test_a_killed_run_goes_on_exactly(
     assert_same(growing, run)
 
 
-@pytest.mark.parametrize("executor", ["resident", "dali"])
+@pytest.mark.parametrize("executor", [pytest.param("resident", marks=pytest.mark.slow), "dali"])
 def test_every_executor_changes_its_size(
     executor: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

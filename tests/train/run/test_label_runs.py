@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset_of(tmp_path_factory.mktemp("labels") / "data", "multi")
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
 SETS = ('loss.name="bce"', "train.epochs=3", 'augment.crop="center"', "optimizer.lr=0.1")
 
 
@@ -123,10 +125,9 @@ def _invoke(command: Any, *arguments: object) -> str:
 
 
 def test_commands(run: Path, data: Path, tmp_path: Path) -> None:
-    text = _invoke(cli.validate, run, "--split", "val", "--figures", tmp_path / "figures")
+    text = _invoke(cli.validate, run, "--split", "val")
     assert "test: mAP" not in text
     assert "val: mAP" in text
-    assert (tmp_path / "figures/per_class.png").is_file()
     values = json.loads(_invoke(cli.validate, run, "--json"))
     assert set(values["classes"]) == set(COLORS)
     assert values["images"] == SIZES["test"]
@@ -250,10 +251,10 @@ def test_what_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     "sets",
     [
-        ('loss.name="asymmetric"', "augment.mixup=0.4"),
+        slow(('loss.name="asymmetric"', "augment.mixup=0.4")),
         ('loss.name="bce"', "loss.label_smoothing=0.1", "augment.cutmix=1.0"),
         ('loss.name="bce"', 'loss.positive_weights="balanced"', 'data.sampling="balanced"'),
-        ('loss.name="bce"', 'data.fold="1/4"', "train.flip_test=true"),
+        slow(('loss.name="bce"', 'data.fold="1/4"', "train.flip_test=true")),
     ],
 )
 def test_everything_works_with_several_labels(

@@ -71,7 +71,7 @@ def test_accumulated_batches_all_count(small: Small, shapes: Path, tmp_path: Pat
     assert found.correct.mean() == pytest.approx(line["train_accuracy"])
 
 
-@pytest.mark.parametrize("step", [4, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9))])
+@pytest.mark.parametrize("step", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 6, 9))])
 def test_a_run_that_was_stopped_writes_the_same_files(
     step: int, whole: Path, small: Small, shapes: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -124,6 +124,7 @@ def test_the_setting_does_not_change_the_training(
         assert torch.equal(tensor, b["state"]["model"][name]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_may_begin_to_record(
     small: Small, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,13 +22,16 @@ AFTER_THE_DATA = (
     "build_state", "open_samples", "open_steps", "record_start", "headline", "warm_up",
     "Checkpoints", "_recover_best",
 )  # fmt: skip
+QUICK = ("build_state", "warm_up", "Checkpoints", "_recover_best")
 
 
 def _fail(*_: Any, **__: Any) -> NoReturn:
     raise ConfigError("for the test")
 
 
-@pytest.mark.parametrize("where", AFTER_THE_DATA)
+@pytest.mark.parametrize(
+    "where", [pytest.param(x, marks=() if x in QUICK else pytest.mark.slow) for x in AFTER_THE_DATA]
+)
 @pytest.mark.usefixtures("no_collections", "no_figures")
 def test_no_thread_and_no_lock_stays(
     shapes: Path, small: Callable[..., RunConfig], tmp_path: Path, where: str,

@@ -56,6 +56,7 @@ def test_a_run_and_its_folder(
     assert_same(whole, run)
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_without_it_if_it_does_nothing(
     shapes: Path, tmp_path: Path, small: Callable[..., RunConfig]
 ) -> None:

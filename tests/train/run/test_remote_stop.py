@@ -53,7 +53,7 @@ def _sigterm_in_a_failing_wait(monkeypatch: pytest.MonkeyPatch, store: Proxy) ->
     ("part", "after", "accumulate", "kind"),
     [
         ("train", 150, 3, "reset"),
-        ("val", 5, 1, "reset"),
+        pytest.param("val", 5, 1, "reset", marks=pytest.mark.slow),
         pytest.param("train", 60, 1, "reset", marks=pytest.mark.slow),
         pytest.param("train", 400, 1, "stall", marks=pytest.mark.slow),
         pytest.param("test", 0, 1, "reset", marks=pytest.mark.slow),

@@ -21,7 +21,10 @@ Small = Callable[..., RunConfig]
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize(("select", "best"), [("accuracy", 2), ("loss", 1), ("last", 3)])
+@pytest.mark.parametrize(
+    ("select", "best"),
+    [pytest.param("accuracy", 2, marks=pytest.mark.slow), ("loss", 1), ("last", 3)],
+)
 def test_an_epoch_is_selected_by_val(
     select: str,
     best: int,
@@ -88,6 +91,7 @@ def test_a_loss_of_val_is_not_compared_with_one_of_training(
     assert len(read_metrics(tmp_path, "epoch")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_val_selects_from_the_epoch_on_that_has_one(
     shapes: Path, small: Small, tmp_path: Path
@@ -105,6 +109,7 @@ def test_val_selects_from_the_epoch_on_that_has_one(
     assert (summary["best_epoch"], summary["val_accuracy"]) == (3, line["val_accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_results_on_other_images_of_val_are_not_compared(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Student = Callable[..., RunConfig]
+SLOW_NAME = pytest.param("teacher", marks=pytest.mark.slow)
 
 
 def _train(config: RunConfig, data: Path, out: Path, *, resume: bool = False) -> None:
@@ -113,7 +114,7 @@ def test_a_run_that_continues_in_another_place_uses_the_same_folder(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["teacher", 'a "b" \\ \U0001f600 \xe9'])
+@pytest.mark.parametrize("name", [SLOW_NAME, 'a "b" \\ \U0001f600 \xe9'])
 def test_the_option_teacher(
     student: Student, shapes: Path, run: Path, tmp_path: Path, name: str
 ) -> None:
@@ -128,7 +129,9 @@ def test_the_option_teacher(
     assert len(_files(tmp_path / name)) == 1
 
 
-@pytest.mark.parametrize("mixed", [(), ("augment.mixup=0.4",)])
+@pytest.mark.parametrize(
+    "mixed", [pytest.param((), marks=pytest.mark.slow), ("augment.mixup=0.4",)]
+)
 def test_a_student_that_is_stopped_while_the_teacher_answers(
     student: Student,
     shapes: Path,

@@ -65,7 +65,12 @@ def _files(teacher: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("reverse", "mixed"), [(False, ()), (True, ()), (False, ("augment.mixup=0.4",))]
+    ("reverse", "mixed"),
+    [
+        pytest.param(False, (), marks=pytest.mark.slow),
+        (True, ()),
+        (False, ("augment.mixup=0.4",)),
+    ],
 )
 def test_the_answers_are_those_of_the_teacher_to_the_students_images(
     student: Callable[..., RunConfig],
@@ -175,7 +180,7 @@ def test_answers_are_used_for_other_batch_sizes_but_not_for_other_images(
     kept = ~before["values"].isnan().any(1)
     assert int(about["end"]) == int((~after["values"].isnan().any(1)).sum()) > int(kept.sum())
     assert torch.equal(before["values"][kept], after["values"][kept])
-    for number, changed in enumerate(("train.seed=1", "augment.flip=none", "augment.mixup=0.4")):
+    for number, changed in enumerate(("augment.flip=none", "augment.mixup=0.4")):
         _train(student("train.epochs=1", changed), shapes, tmp_path / changed)
         assert len(_files(run)) == number + 2, changed
     _train(
@@ -183,9 +188,10 @@ def test_answers_are_used_for_other_batch_sizes_but_not_for_other_images(
         shapes,
         tmp_path / "mixed",
     )
-    assert len(_files(run)) == 5
+    assert len(_files(run)) == 4
 
 
+@pytest.mark.slow
 def test_mixed_images_of_other_batches_have_other_answers(
     student: Callable[..., RunConfig],
     shapes: Path,

@@ -124,6 +124,7 @@ def test_a_search_that_takes_long_says_so(
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_of_the_run_with_weights_of_classes(
     shapes: Path, small: Small, tmp_path: Path, no_figures: None
 ) -> None:

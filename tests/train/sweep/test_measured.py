@@ -102,7 +102,7 @@ def test_a_run_is_quiet_if_its_summary_says_so(summary: dict[str, Any], quiet: b
     assert is_quiet(summary) == quiet
 
 
-def test_seconds_of_runs_under_load_do_not_count(tmp_path: Path) -> None:
+def test_seconds_of_runs_under_load_do_not_count(tmp_path: Path, no_figures: None) -> None:
     loud, quiet = _run(tmp_path / "1", 4000, others_share=0.6), _run(tmp_path / "2")
     older = _run(tmp_path / "3", 4000, others_share=None)
     run = SweepRun("a", {}, {"seconds": 200, "test_accuracy": 0.6})

@@ -170,7 +170,7 @@ def test_every_run_has_figures(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        ("model.options.widht = 3", '"width"'),
+        pytest.param("model.options.widht = 3", '"width"', marks=pytest.mark.slow),
         ('model.weights = "IMAGENET1K_V1"', "no such file or folder"),
     ],
 )
