@@ -76,8 +76,7 @@ def test_goes_on(number):
 """
 
 
-# In one process, the test above shows it.
-@pytest.mark.parametrize("processes", [pytest.param("0", marks=pytest.mark.slow), "1"])
+@pytest.mark.parametrize("processes", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_ignored_signals_reach_only_the_children_of_tests(processes: str, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(HANGS_UP)
     plugin = ("-p", "tests.conftest", "-n", processes)

@@ -2,10 +2,10 @@
 CPU cores.
 
 In: JSON [[size, [[code, amount], ...], ...], ...], a size and some chains of the same length; and
-what meets the chains, a second argument: "two" pictures, "each" picture once, or "all": every
-picture with every chain, in all ways. Out: nothing. An assertion fails if a level differs. Half of
-the pictures show only a part of the image, so that an operation before the last movement changes
-only this part. It runs in its own process, because TRITON_INTERPRET is read at import.
+what meets the chains, a second argument: "two" or "three" pictures, or "all": every picture with
+every chain, in all ways. Out: nothing. An assertion fails if a level differs. Half of the pictures
+show only a part of the image, so that an operation before the last movement changes only this part.
+It runs in its own process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -58,14 +58,16 @@ def check(size: int, chains: list[list[tuple[int, float]]], which: str) -> None:
         chains: The operations, as codes and amounts.
         which: "all": each picture meets each chain with two maps, with and without a movement. If
             not, noise meets each chain, and the maps and movements take turns: the interpreter has
-            an eighth of the work. "each": each other picture meets one chain; "two": one does.
+            a tenth of the work. "two": the smooth picture meets one chain, too. "three": so does
+            that of one level.
     """
     everything = which == "all"
+    also = {"two": (1,), "three": (1, 4)}.get(which, ())
     pictures = [
         (p, MAPS[(i + j - turn) % len(MAPS)], (i + j + turn) % 2 if moved is None else moved, chain)
         for j, chain in enumerate(chains)
         for i, p in enumerate(pictures_of(size))
-        if everything or i == 0 or ((i - 1) % len(chains) == j and (which == "each" or i == 1))
+        if everything or i == 0 or (i in also and (i - 1) % len(chains) == j)
         for turn in ((0, 1) if everything else (0,))
         for moved in ((0, 1) if everything else (None,))
     ]

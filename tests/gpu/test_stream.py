@@ -65,7 +65,7 @@ def results(
     if any(item.originalname == test_large_photos.__name__ for item in selected):  # type: ignore[attr-defined]
         cases["photos"] = PHOTOS
     quick = set(cases) <= set(QUICK)
-    how = ([0.5], [1.0], 8) if quick else (SHARES, (0.0, 1.0), 18)
+    how = ([0.5], [1.0], 6) if quick else (SHARES, (0.0, 1.0), 18)
     script = Path(__file__).with_name("streamed.py")
     asked = json.dumps({"cases": cases, **dict(zip(("shares", "bad", "count"), how, strict=True))})
     done = interpreter.run_file(script, out, asked)

@@ -24,7 +24,7 @@ def test_a_refused_folder_has_no_hints(shapes: Path, tmp_path: Path) -> None:
 
 def test_other_folders_are_not(shapes: Path, tmp_path: Path) -> None:
     """The hint comes, and then the error of a teacher that is no run."""
-    refused = ("--set", f"distill.teacher={tmp_path / 'none'}")
+    refused = ("--set", f"distill.teacher={tmp_path / 'none'}", "--set", "model.name=tiny")
     done = _train(shapes, "--out", tmp_path / "run", *refused)
     assert done.exit_code == 1
     assert not done.output.startswith("Error:")

@@ -35,7 +35,8 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["multi", pytest.param("soft", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LOSSES)
 def test_two_processes_equal_one(
     kind: str, tmp_path: Path, no_figures: None, trainer: Warm
 ) -> None:

@@ -201,7 +201,7 @@ def test_a_gpu_without_a_measurement_uses_bfloat16_and_compiles(
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("chosen", [BF16, pytest.param(FP32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chosen", [FP32, pytest.param(BF16, marks=pytest.mark.slow)])
 def test_a_run_keeps_its_decision(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None, chosen: Variant
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_run_continues_when_the_server_is_back(
     object_store.reset()
     object_store.faults = [Fault("reset", "beton bytes=", times=100_000, after=count * 3 // 4)]
     monkeypatch.setenv("SLIPFORM_CACHE", str(tmp_path / "another"))
-    monkeypatch.setenv("SLIPFORM_STORAGE_PATIENCE", "2")
+    monkeypatch.setenv("SLIPFORM_STORAGE_PATIENCE", "0.5")
     with pytest.raises(StorageError, match="continue a run with: train --resume RUN"):
         fit(config, url, tmp_path / "run", device="cpu", quiet=True)
     object_store.faults = []

@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import start_processes
 
 from slipform.models.fast import BatchNorm
 from slipform.train.machine.distributed import Process, Requests
 from slipform.train.step.sync_batch_norm import SyncBatchNorm, synchronize
+from tests.warm import Warm
 
 WORLD = 2
 MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -95,10 +95,20 @@ def _work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+PROGRAM = f"""
+import sys
+from {__name__} import _work
+_work(int(sys.argv[1]), sys.argv[2])
+"""
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory, warm_process: Warm) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("processes")
-    start_processes(_work, (str(folder),), nprocs=WORLD, start_method="spawn")
+    started = [warm_process.start(PROGRAM, rank, folder) for rank in range(WORLD)]
+    for one in started:
+        ended = warm_process.wait(one)
+        assert ended.returncode == 0, ended.stderr
     return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(WORLD)]
 
 
