@@ -105,9 +105,10 @@ _work(int(sys.argv[1]), sys.argv[2])
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory, warm_process: Warm) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("processes")
-    started = [warm_process.start(PROGRAM, rank, folder) for rank in range(WORLD)]
+    warm = warm_process
+    started = [warm.start(PROGRAM, rank, folder) for rank in range(WORLD)]
     for one in started:
-        ended = warm_process.wait(one)
+        ended = warm.wait(one)
         assert ended.returncode == 0, ended.stderr
     return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(WORLD)]
 
