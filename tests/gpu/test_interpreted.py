@@ -92,7 +92,10 @@ CASES = {
     for dtype in LAST_PLACE
     if dtype == "float32" or name in HALF
 }
-QUICK = ("moved_zero-bfloat16", "warp_zero-float32", "rand_augment-float32", "blur-float32")
+QUICK = (
+    *("moved_zero-bfloat16", "warp_zero-float32", "rand_augment-float32"),
+    *("blur-float32", "own-float32"),
+)
 # One epoch of these: buffers are used again in the others.
 ONE_EPOCH = QUICK[1:]
 

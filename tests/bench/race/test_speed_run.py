@@ -146,7 +146,6 @@ def test_the_runs_are_a_row_of_the_result(shapes_raw: Path, tmp_path: Path) -> N
     assert row.figures["start_up_seconds"].repeats == 1
 
 
-@pytest.mark.slow
 def test_a_failure_has_the_error_of_the_script(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "weak.py"
     script.write_text(SCRIPT)

@@ -77,7 +77,6 @@ def test_torch_export(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_an_image_of_several_classes_has_independent_probabilities(
     classifier: Classifier, tmp_path: Path
 ) -> None:

@@ -202,7 +202,6 @@ def test_an_epoch_that_ends_after_an_older_checkpoint_ends_as_in_the_run(
     assert all(torch.equal(tensor, kept[0][name]) for name, tensor in found.weights.items())
 
 
-@pytest.mark.slow
 def test_steps_that_had_other_settings_are_not_trained_again(
     shapes: Path,
     tmp_path: Path,

@@ -178,7 +178,6 @@ def test_steps_that_were_not_trained_are_refused(
         place_of_step(history(run), 1)
 
 
-@pytest.mark.slow
 def test_an_older_run_that_is_resumed_with_other_settings(
     shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:

@@ -127,7 +127,6 @@ def test_a_resumed_run_may_begin_to_go_back_to_the_best_weights(
         assert all(torch.equal(best[name], tensor) for name, tensor in kept.items())
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_that_no_longer_goes_back_forgets_the_weights_of_an_earlier_epoch(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -91,7 +91,6 @@ def test_a_loss_of_val_is_not_compared_with_one_of_training(
     assert len(read_metrics(tmp_path, "epoch")) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_val_selects_from_the_epoch_on_that_has_one(
     shapes: Path, small: Small, tmp_path: Path
@@ -109,7 +108,6 @@ def test_val_selects_from_the_epoch_on_that_has_one(
     assert (summary["best_epoch"], summary["val_accuracy"]) == (3, line["val_accuracy"])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_results_on_other_images_of_val_are_not_compared(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

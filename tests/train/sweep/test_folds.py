@@ -75,7 +75,6 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
     assert "data.block = 0, not 8" in result.stderr
 
 
-@pytest.mark.slow
 def test_settings_for_the_dataset_are_repeated_without_a_recipe(
     shapes: Path, tmp_path: Path, no_figures: None
 ) -> None:

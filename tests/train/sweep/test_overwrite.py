@@ -54,7 +54,6 @@ def test_the_other_runs_keep_their_results(
     assert shlex.split(command[1]) == words
 
 
-@pytest.mark.slow
 def test_a_run_with_settings_that_the_table_does_not_have_is_an_error(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
 ) -> None:
