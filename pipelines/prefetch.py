@@ -5,8 +5,8 @@ position alone. After an exception, and at an unexpected position, all batches t
 begun ahead are dropped and made again.
 
 Requests are submitted in a thread: drawing a Plan and preparing a batch take 0.1 to 0.5 ms of
-processor time, for which the consumer would wait. Most of it is the same for 64 images as for 512,
-so several small batches are one request.
+processor time, for which the consumer would wait. About half of it is the same for 64 images as for
+512, so several small batches are one request.
 """
 
 from __future__ import annotations

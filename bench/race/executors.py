@@ -20,7 +20,25 @@ from slipform.pipelines.dataset import open_split
 from slipform.pipelines.executors import GPU_ONLY, NAMES, chosen, tuned
 from slipform.pipelines.manifest import read_manifest
 
-__all__ = ["executors_row"]
+__all__ = ["executors_case", "executors_row"]
+
+
+def executors_case(folder: Path, cores: int, device: str) -> Settings:
+    """The case of the row of a dataset.
+
+    Args:
+        folder, cores, device: As for `executors_row`.
+    """
+    return {
+        "choice": "executor",
+        "data": read_manifest(folder).dataset,
+        "batch_size": _work(folder, cores, device).batch_size,
+        "device": device,
+    }
+
+
+def _work(folder: Path, cores: int, device: str) -> Work:
+    return usual_work(folder, batch_size=0, cores=cores, device=device, dtype="float32")
 
 
 def executors_row(
@@ -40,13 +58,7 @@ def executors_row(
         images/s of each executor that can do the work, and the share of the fastest that "auto"
         reaches in the same rounds.
     """
-    work = usual_work(folder, batch_size=0, cores=cores, device=device, dtype="float32")
-    case: Settings = {
-        "choice": "executor",
-        "data": read_manifest(folder).dataset,
-        "batch_size": work.batch_size,
-        "device": device,
-    }
+    work, case = _work(folder, cores, device), executors_case(folder, cores, device)
     with ExitStack() as stack:
         running, notes = {}, []
         for name in NAMES:

@@ -12,14 +12,17 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from slipform.pipelines.errors import DatasetError
+
 if TYPE_CHECKING:
     from slipform.bench.result.layout import Layout
-    from slipform.bench.result.result import Environment, Row, Settings
+    from slipform.bench.result.result import Environment, Result, Row, Settings
 
 
 __all__ = ["Kept", "finish", "layouts", "say", "suite_names"]
@@ -48,34 +51,46 @@ def say(text: str) -> None:
 class Kept:
     """The rows that the same command measured before it was stopped.
 
-    It is the same command if its words, the commit without changes, the machine and the versions of
-    all packages are the same.
+    It is the same command if its words, the commit without changes, the machine, the versions of
+    all packages and the datasets are the same. Rows of what failed are not kept.
 
     Args:
         suite: The name of the suite.
         out: As for `finish`.
         environment: The environment of this command.
+        folders: The dataset folders.
+
+    Attributes:
+        rows: The key of each case -> its row.
     """
 
-    def __init__(self, suite: str, out: Path | None, environment: Environment) -> None:
+    def __init__(
+        self, suite: str, out: Path | None, environment: Environment, folders: Iterable[Path]
+    ) -> None:
         from slipform.bench.result.environment import command_line
-        from slipform.bench.result.result import read_result
 
-        self._rows: dict[str, Row] = {}
+        self.rows: dict[str, Row] = {}
         partial = _partial(_path(suite, out))
-        if not partial.is_file():
+        before = _read(partial)
+        if before is None:
             return
-        before, now = read_result(partial), _conditions(environment, command_line())
-        if environment.commit.endswith("-dirty") or now != _conditions(
-            before.environment, before.command
+        if (
+            environment.commit.endswith("-dirty")
+            or _conditions(environment, command_line())
+            != _conditions(before.environment, before.command)
+            or any(_is_newer(folder, before.environment.date) for folder in folders)
         ):
             say(
-                f"{partial} is of another command, commit, machine or versions of packages, or of"
-                " changed files: all is measured again"
+                f"{partial} is of another command, commit, machine or dataset, of other versions of"
+                " packages, or of changed files: all is measured again"
             )
             return
-        self._rows = {_key(row.case): row for row in before.rows}
-        say(f"going on after the {len(self._rows)} rows in {partial}; to begin anew, delete it")
+        self.rows = {
+            _key(row.case): row
+            for row in before.rows
+            if row.status not in ("failed", "out of memory")
+        }
+        say(f"going on after the {len(self.rows)} rows in {partial}; to begin anew, delete it")
 
     def of(self, *cases: Settings) -> Sequence[Row]:
         """The rows of cases that are measured together.
@@ -87,7 +102,25 @@ class Kept:
             Their rows; none if one of the cases was not measured.
         """
         keys = [_key(case) for case in cases]
-        return [self._rows[key] for key in keys] if set(keys) <= set(self._rows) else ()
+        return [self.rows[key] for key in keys] if set(keys) <= set(self.rows) else ()
+
+
+def _read(partial: Path) -> Result | None:
+    from slipform.bench.result.result import read_result
+
+    if not partial.is_file():
+        return None
+    try:
+        return read_result(partial)
+    except DatasetError as error:
+        say(f"{error} All is measured again.")
+        return None
+
+
+def _is_newer(folder: Path, date: str) -> bool:
+    """Whether prep wrote a dataset after a date, ISO 8601."""
+    written = (folder / "dataset.json").stat().st_mtime
+    return written > datetime.fromisoformat(date).timestamp()
 
 
 def _path(suite: str, out: Path | None) -> Path:
@@ -108,7 +141,11 @@ def _conditions(environment: Environment, command: str) -> tuple[object, ...]:
 
 
 def finish(
-    suite: str, rows: Iterable[Row], out: Path | None, environment: Environment
+    suite: str,
+    rows: Iterable[Row],
+    out: Path | None,
+    environment: Environment,
+    kept: Kept | None = None,
 ) -> list[Row]:
     """Write the result of a suite, and print its table.
 
@@ -121,6 +158,7 @@ def finish(
             of the same case.
         out: The JSON file to write; None: runs/bench/SUITE.json.
         environment: The environment before the measurements.
+        kept: The rows that were measured before. They stay in OUT.partial. None: there are none.
 
     Returns:
         The rows.
@@ -131,7 +169,7 @@ def finish(
 
     path = _path(suite, out)
     partial = _partial(path)
-    measured: dict[str, Row] = {}
+    measured: dict[str, Row] = dict(kept.rows) if kept else {}
 
     def write(to: Path) -> None:
         found = list(measured.values())

@@ -101,7 +101,7 @@ def command(
     \b
     Example: bench auto --data data/caltech101 --models alexnet,resnet18
     """
-    from slipform.bench.race.executors import executors_row
+    from slipform.bench.race.executors import executors_case, executors_row
     from slipform.bench.race.race import FULL, QUICK
     from slipform.bench.race.training_point import Point
     from slipform.bench.race.worker import CallFailed, isolated
@@ -111,7 +111,7 @@ def command(
     from slipform.pipelines.manifest import read_manifest
 
     environment = stamp()
-    kept = Kept("auto", out, environment)
+    kept = Kept("auto", out, environment, folders)
     points = [
         Point(str(data), name, size, device=device_name(device), cores=environment.cores)
         for data in folders
@@ -141,11 +141,13 @@ def command(
         return Row(suite="auto", case=case, settings=settings, figures=figures)
 
     def executors(folder: Path) -> Row:
-        effort = QUICK if quick else FULL
-        return executors_row(folder, environment.cores, device_name(device), effort, say)
+        where = folder, environment.cores, device_name(device)
+        if before := kept.of(executors_case(*where)):
+            return before[0]
+        return executors_row(*where, QUICK if quick else FULL, say)
 
     found = chain(map(executors, folders), map(row, points))
-    rows = finish("auto", found, out, environment)
+    rows = finish("auto", found, out, environment, kept)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("nothing could be measured")
 

@@ -169,9 +169,9 @@ def command(
     conditions = Conditions(
         environment.cores, batch_size, device_name(device), dtype, tuple(chosen), jitters
     )
-    kept = Kept("loaders", out, environment)
+    kept = Kept("loaders", out, environment, data)
     found = run(data, conditions, named, QUICK if quick else FULL, kept)
-    rows = finish("loaders", found, out, environment)
+    rows = finish("loaders", found, out, environment, kept)
     if require and (lacking := shortfalls(rows)):
         raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 

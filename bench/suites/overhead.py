@@ -116,7 +116,7 @@ def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path
     from slipform.pipelines.manifest import read_manifest
 
     dataset, environment = read_manifest(data).dataset, stamp()
-    kept = Kept("overhead", out, environment)
+    kept = Kept("overhead", out, environment, [data])
 
     def row(name: str, size: int) -> Row:
         case: Settings = {"data": dataset, "loader": name, "batch_size": size}
@@ -133,7 +133,7 @@ def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path
     sizes, names = numbers(batch_sizes, "--batch-sizes"), words(executors)
     check_names("--executors", names, NAMES)
     found = (row(name, size) for name in names for size in sizes)
-    rows = finish("overhead", found, out, environment)
+    rows = finish("overhead", found, out, environment, kept)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 

