@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from slipform.bench import commands, suites
-from slipform.pipelines.errors import Group
+from slipform.pipelines.command import Group
 
 __all__ = ["main"]
 

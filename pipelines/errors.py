@@ -1,28 +1,24 @@
 """Errors that a user can act on, and how commands report them.
 
 In: what was given, what is allowed. Out: exceptions. Their text says what was given, what is
-allowed and what to do next. A click command prints the text without a traceback and ends with the
-exit code of the error. Every folder of this project may import this module.
+allowed and what to do next. A command (`command.py`) prints the text without a traceback and ends
+with the exit code of the error. Every folder of this project may import this module.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any
 
 import click
 
 __all__ = [
-    "Command",
     "ConfigError",
     "DatasetError",
-    "Group",
     "Interrupted",
     "MissingObjectError",
     "SampleError",
@@ -33,7 +29,6 @@ __all__ = [
     "nearest",
     "nearest_path",
     "printable",
-    "refused_choice",
     "reported",
     "unknown",
 ]
@@ -143,25 +138,6 @@ def unknown(
     return error(f"{missing}{nearest(name, names)} Allowed: {listed}.")
 
 
-def refused_choice(error: click.BadParameter, kind: object) -> str:
-    """The text of an error of click, with a suggestion if a word was not one of the choices.
-
-    Args:
-        error: The error.
-        kind: The type of the parameter.
-
-    Returns:
-        Its message, perhaps with ' Did you mean "x"?'.
-    """
-    missing = re.search(r" '(.*)' does not exist\.$", error.message)
-    if missing and isinstance(kind, click.Path):
-        return error.message + nearest_path(missing[1])
-    given = re.match(r"'(.*)' is not one of ", error.message)
-    if given is None or not isinstance(kind, click.Choice):
-        return error.message
-    return error.message + nearest(given[1], map(str, kind.choices))
-
-
 def printable(text: str) -> str:
     """Escape untrusted text, so that a terminal shows it on one line and executes nothing in it.
 
@@ -236,64 +212,3 @@ def reported(error: Exception) -> SlipformError | None:
         "out of memory: use smaller images, batches or models, or fewer threads"
         f" ({str(error).splitlines()[0] if str(error) else 'MemoryError'})"
     )
-
-
-class _ReportsInterrupt:
-    """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message.
-
-    They end without a traceback. `-h` shows the help, too. A wrong word is answered with the most
-    similar right one.
-    """
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        chosen = settings.pop("context_settings", None) or {}
-        chosen = {"help_option_names": ["-h", "--help"], **chosen}
-        super().__init__(*args, context_settings=chosen, **settings)  # type: ignore[call-arg]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)  # type: ignore[misc]
-        except click.BadParameter as error:
-            message = refused_choice(error, error.param.type if error.param else None)
-            if message == error.message:
-                raise
-            raise click.BadParameter(message, error.ctx, error.param) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)  # type: ignore[misc]
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
-        except BrokenPipeError:  # the reader of the output has ended: click ends without a message
-            raise
-        except (OSError, MemoryError, RuntimeError) as error:
-            if (known := reported(error)) is None:
-                raise
-            raise known from error
-
-
-class Command(_ReportsInterrupt, click.Command):
-    """click.Command with this project's exit codes."""
-
-
-class Group(_ReportsInterrupt, click.Group):
-    """click.Group with this project's exit codes."""
-
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments name, as in `click.Group`, or a suggestion.
-
-        Args:
-            ctx: The context of click.
-            args: The arguments; the first one is the name.
-        """
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchOption:
-            raise
-        except click.UsageError:
-            hint = nearest(args[0], self.list_commands(ctx))
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None

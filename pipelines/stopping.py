@@ -9,17 +9,19 @@ returned. So the main thread gives requests to another thread, and looks again a
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import TypeVar
 
 from slipform.pipelines.errors import Interrupted
 from slipform.pipelines.workers import LOOK, Task
 
-__all__ = ["check", "interruptible", "is_asked", "pause", "stops_when"]
+__all__ = ["check", "interruptible", "is_asked", "notes_interrupt", "pause", "stops_when"]
 
 T = TypeVar("T")
 
@@ -44,6 +46,32 @@ def stops_when(asked: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _asked = before
+
+
+@contextmanager
+def notes_interrupt() -> Iterator[None]:
+    """Let `is_asked` return True after Ctrl-C during a block.
+
+    `KeyboardInterrupt` is raised as before, but can get lost: Python ignores exceptions in the
+    cleanup of objects, and compiled code and `except` may make another error of it. Handlers other
+    than Python's own stay, and threads other than the main thread cannot set any.
+    """
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        with stops_when(noted.is_set):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_asked() -> bool:

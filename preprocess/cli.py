@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import DatasetError, Group, printable
+from slipform.pipelines.command import Group
+from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.number_text import number_of
 from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.dataset_command import FOLDER, dataset_command

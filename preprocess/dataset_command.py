@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.engines.options import chosen_shard, shard_options
 from slipform.preprocess.registry import DatasetSpec

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
+from slipform.pipelines.command import refused_choice
 from slipform.pipelines.errors import (
     ConfigError,
     DatasetError,
     SlipformError,
     nearest_path,
-    refused_choice,
     unknown,
 )
 from slipform.pipelines.manifest import Manifest

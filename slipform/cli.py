@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from slipform.pipelines.errors import Group
+from slipform.pipelines.command import Group
 
 __all__ = ["COMMANDS", "main"]
 

@@ -6,7 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from slipform.pipelines.errors import Command, forget_frames
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import forget_frames
 
 
 @pytest.mark.parametrize(

@@ -12,37 +12,18 @@ import pytest
 
 from tests.modules import FOLDERS, MODULES, ROOT, files, holding, imports, tree
 
+_FOR_PREPROCESS = (
+    "beton beton_format checksums command dataset decoding.any_image "
+    "decoding.image_file decoding.jpeg_entries decoding.jpeg_file "
+    "decoding.jpeg_header decoding.jpeg_scan errors files glyphs label_table machine "
+    "manifest mirror.copy_index notebook number_text project remote sample_names "
+    "stopping stratify together unclosed"
+)
 # folder -> prefixes of modules that it may import, besides its own
 MAY_IMPORT = {
     "pipelines": (),
     "models": tuple(f"slipform.pipelines.{a}" for a in ("errors", "files", "options", "toml_text")),
-    "preprocess": (
-        "slipform.pipelines.files",
-        "slipform.pipelines.glyphs",
-        "slipform.pipelines.project",
-        "slipform.pipelines.machine",
-        "slipform.pipelines.decoding.any_image",
-        "slipform.pipelines.decoding.jpeg_entries",
-        "slipform.pipelines.decoding.jpeg_header",
-        "slipform.pipelines.decoding.jpeg_scan",
-        "slipform.pipelines.decoding.image_file",
-        "slipform.pipelines.decoding.jpeg_file",
-        "slipform.pipelines.manifest",
-        "slipform.pipelines.dataset",
-        "slipform.pipelines.sample_names",
-        "slipform.pipelines.beton",
-        "slipform.pipelines.beton_format",
-        "slipform.pipelines.checksums",
-        "slipform.pipelines.label_table",
-        "slipform.pipelines.notebook",
-        "slipform.pipelines.number_text",
-        "slipform.pipelines.mirror.copy_index",
-        "slipform.pipelines.remote",
-        "slipform.pipelines.together",
-        "slipform.pipelines.unclosed",
-        "slipform.pipelines.stratify",
-        "slipform.pipelines.errors",
-    ),
+    "preprocess": tuple(f"slipform.pipelines.{name}" for name in _FOR_PREPROCESS.split()),
     "train": ("slipform.pipelines", "slipform.models"),
     "bench": tuple(f"slipform.{folder}" for folder in FOLDERS),
     "doctor": ("slipform.pipelines",),
@@ -54,7 +35,7 @@ ROOMS = {
         ("errors", "limits", "number_text", "toml_text"),
         ("wanted", "options", "fastest", "project", "notebook"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "unclosed", "stopping"),
-        ("together", "glyphs"),
+        ("together", "glyphs", "command"),
         (
             "manifest",
             "sample_names",

@@ -8,7 +8,8 @@ from typing import Literal
 import click
 
 from slipform.bench.suites import say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 __all__ = ["command"]
 

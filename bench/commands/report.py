@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 __all__ = ["RESULTS", "command"]
 

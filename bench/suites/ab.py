@@ -22,7 +22,8 @@ from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.pairs import pairs_of
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, ConfigError, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError, SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.worker import CallFailed

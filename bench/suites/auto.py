@@ -31,7 +31,8 @@ from slipform.bench.options import (
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import Kept, finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import NAMES
 
 if TYPE_CHECKING:

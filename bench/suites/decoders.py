@@ -14,7 +14,8 @@ from slipform.bench.options import data_argument, out_option, quick_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row
 from slipform.bench.suites import finish
-from slipform.pipelines.errors import Command, ConfigError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError
 
 __all__ = ["LAYOUT", "command"]
 

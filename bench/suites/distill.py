@@ -20,7 +20,7 @@ from slipform.bench.options import device_name, device_option, out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 
 if TYPE_CHECKING:
     from slipform.pipelines.batch import Batch

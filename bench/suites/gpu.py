@@ -32,7 +32,8 @@ from slipform.bench.options import device_name, device_option, out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.gpu import Measured

@@ -32,7 +32,8 @@ from slipform.bench.result.plots import loader_bars
 from slipform.bench.result.result import Row
 from slipform.bench.result.verdict import Verdict, leads_of, of_leads
 from slipform.bench.suites import Kept, finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.loading import Conditions

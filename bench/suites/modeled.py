@@ -15,7 +15,7 @@ from slipform.bench.options import out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 
 __all__ = ["LAYOUT", "command", "rows_of"]
 

@@ -34,7 +34,8 @@ from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import Kept, finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 if TYPE_CHECKING:
     from slipform.pipelines.loader import Loader

@@ -22,7 +22,8 @@ from slipform.bench.options import data_argument, out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 __all__ = ["LAYOUT", "command", "measure"]
 

@@ -21,7 +21,8 @@ from slipform.bench.result.quantities import is_ours, quantity
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.result.verdict import Verdict, lead, of_leads
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 __all__ = ["LAYOUT", "REQUIRED", "check_cost", "command", "run", "shortfalls", "verdict"]
 

@@ -19,7 +19,8 @@ from slipform.bench.result.plots import remote_bars
 from slipform.bench.result.result import Row
 from slipform.bench.result.verdict import Verdict, leads_of, of_leads
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 __all__ = ["LAYOUT", "command", "latencies", "run", "verdict"]
 

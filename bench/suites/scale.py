@@ -17,7 +17,7 @@ from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.scale.assumptions import Assumptions, assumption_options
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 
 __all__ = ["LAYOUT", "command", "rows_of"]
 

@@ -17,7 +17,8 @@ from slipform.bench.options import data_argument, device_name, device_option, ou
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, ConfigError, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError, SlipformError
 
 __all__ = ["LAYOUT", "command", "rows_of"]
 

@@ -38,7 +38,8 @@ from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import Kept, finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.race import Effort

@@ -31,7 +31,8 @@ from slipform.bench.options import (
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.race import Effort

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slipform.pipelines.errors import reported
+from slipform.pipelines.stopping import is_asked
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
@@ -97,7 +98,7 @@ class ShardWork:
                     progress=progress,
                 )
         except Exception as error:
-            if (known := reported(error)) is None:
+            if is_asked() or (known := reported(error)) is None:
                 raise
             return Outcome(shard, error=known.format_message())
         images = sum(info.num_samples for info in manifest.splits.values()) + manifest.rejected

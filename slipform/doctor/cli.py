@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 
 if TYPE_CHECKING:
     from slipform.doctor.finding import Finding, State

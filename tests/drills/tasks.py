@@ -16,7 +16,7 @@ import cv2  # noqa: F401 (imported before forks, as the others here)
 import pytest
 import torch
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.profile import write_profile
 from slipform.preprocess.cli import main as prep_main

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.pipelines.errors import Command, ConfigError, SlipformError, printable
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError, SlipformError, printable
 from slipform.train.commands.options import FOLDER
 
 if TYPE_CHECKING:

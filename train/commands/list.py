@@ -9,7 +9,8 @@ import inspect
 
 import click
 
-from slipform.pipelines.errors import Command, ConfigError, printable
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError, printable
 
 __all__ = ["list_names"]
 

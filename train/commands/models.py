@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from slipform.pipelines.errors import Command, Group
+from slipform.pipelines.command import Command, Group
 from slipform.pipelines.number_text import number_text
 
 __all__ = ["models", "show"]

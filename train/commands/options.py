@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.command import Command
 from slipform.pipelines.remote.client import is_remote
 
 __all__ = ["DATASET", "FOLDER", "SettingsCommand", "device_option", "is_main"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command, printable
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import printable
 from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import FOLDER, device_option
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command, ConfigError, printable
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import ConfigError, printable
 from slipform.train.commands.options import DATASET, FOLDER, device_option, is_main
 
 __all__ = ["replay"]

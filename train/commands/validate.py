@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipform.pipelines.errors import Command, SlipformError, printable
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError, printable
 from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import DATASET, FOLDER, device_option
 

@@ -177,11 +177,30 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_shards(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         wait_for(process, (out / Shard(2, 100).record).exists)  # the line about the first is there
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert process.stderr is not None
-        errors = process.stderr.read()
+        errors = process.communicate()[1]
+        assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "shard 1/100: written (1/100 shards" in errors
     remove_abandoned(out, ".")  # as the next process does: Ctrl-C may come before a `with` block
     assert not [name for name in os.listdir(out) if name.startswith(".")]
     assert not (out / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("kind", [DatasetError, OSError, ValueError])
+def test_ctrl_c_that_became_another_error_ends_the_work(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failed shard, after which the other shards would be written."""
+    tried = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        tried.append(1)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise kind("damaged") from error
+
+    monkeypatch.setattr("slipform.preprocess.engines.work.write_shard", interrupted)
+    result = CliRunner().invoke(main, ["shapes", "--shards", "5", "--out", str(tmp_path / "out")])
+    assert (result.exit_code, len(tried)) == (130, 1), result.output
+    assert "Error: interrupted" in result.output

@@ -17,7 +17,8 @@ from torch import nn
 from slipform.models import registry
 from slipform.models.spec import ModelConfig
 from slipform.models.weight_file import read_weights
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.command import Command
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import locked
 from slipform.train.inference.export import NAMES, export_program
 from slipform.train.inference.program import net_program
