@@ -169,6 +169,11 @@ LAYOUT = Layout(
 @click.option(
     "--no-peer", is_flag=True, help="Do not measure a torch DataLoader with the same step."
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Repeats of 1 s, instead of 7 of 3 s. With 100 the intervals are narrow.",
+)
 @quick_option
 @out_option
 def command(
@@ -181,6 +186,7 @@ def command(
     executor: str,
     device: str,
     no_peer: bool,
+    rounds: int | None,
     quick: bool,
     out: Path | None,
 ) -> None:
@@ -218,19 +224,9 @@ def command(
     for name in itertools.chain(*names.values()):
         find(ModelConfig(name=name))
     environment = stamp()
+    cores = environment.cores
     points = [
-        Point(
-            str(data),
-            name,
-            size,
-            number,
-            mode,
-            where,
-            executor,
-            device,
-            environment.cores,
-            not no_peer,
-        )
+        Point(str(data), name, size, number, mode, where, executor, device, cores, not no_peer)
         for data in folders
         for name in names[data]
         for size in sizes
@@ -241,6 +237,8 @@ def command(
     effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
     if quick:
         effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
+    if rounds:
+        effort = replace(effort, rounds=rounds, seconds=min(effort.seconds, 1.0))
     kept = Kept("train", out, environment, folders)
     rows = finish("train", run(points, effort, 6 if quick else 30, kept), out, environment, kept)
     if all(row.status != "ok" for row in rows):
