@@ -80,9 +80,11 @@ class Kept:
             != _conditions(before.environment, before.command)
             or any(_is_newer(folder, before.environment.date) for folder in folders)
         ):
+            old = partial.with_name(f"{partial.name}.old")
+            partial.replace(old)
             say(
                 f"{partial} is of another command, commit, machine or dataset, of other versions of"
-                " packages, or of changed files: all is measured again"
+                f" packages, or of changed files: all is measured again, and it is {old} now"
             )
             return
         self.rows = {

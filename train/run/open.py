@@ -196,8 +196,8 @@ def _open(
     if process.is_main and not resume:  # a resumed run goes on without a tracker that is missing
         check_packages(config.records.sinks)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
-    config, note = without_auto(config, manifest, process, messages, out if resume else None)
     config = with_teacher(config, manifest, process)
+    config, note = without_auto(config, manifest, process, messages, out if resume else None)
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)
     if resume:

@@ -13,7 +13,7 @@ from slipform.bench.race.race import QUICK
 from slipform.bench.race.training_point import Point
 from slipform.bench.result import environment as environments
 from slipform.bench.result.environment import stamp
-from slipform.bench.result.result import Environment, Row, Settings
+from slipform.bench.result.result import Environment, Row, Settings, read_result
 from slipform.bench.suites import Kept, finish
 from slipform.bench.suites import loaders as loaders_suite
 from slipform.bench.suites import train as train_suite
@@ -66,6 +66,9 @@ def test_rows_are_kept_for_the_same_command_alone(
         other = environment.model_copy(update={name: value})
         assert not Kept("prep", out, other, []).of(*cases), name
         assert "all is measured again" in capsys.readouterr().err
+        (old,) = tmp_path.glob("*.old")
+        assert read_result(old).rows == rows  # they took hours, perhaps
+        _stop_after("prep", rows, out, environment)
     with monkeypatch.context() as patch:
         patch.setattr(environments, "command_line", lambda: "bench prep other")
         assert not Kept("prep", out, environment, []).of(*cases)
