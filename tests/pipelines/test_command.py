@@ -15,6 +15,8 @@ from slipform.pipelines.command import Command, Group
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.stopping import is_asked
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 
 def _result(work: Callable[[], object], *words: str, callback: bool = False) -> Result:
     """What a command of a group gives that does some work, or an option of it."""

@@ -186,6 +186,7 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_shards(tmp_path: Path) -> None:
     assert not (out / "dataset.json").exists()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("kind", [DatasetError, OSError, ValueError])
 def test_ctrl_c_that_became_another_error_ends_the_work(
     kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
