@@ -84,7 +84,8 @@ class Kept:
             partial.replace(old)
             say(
                 f"{partial} is of another command, commit, machine or dataset, of other versions of"
-                f" packages, or of changed files: all is measured again, and it is {old} now"
+                " packages, or of changed files: all is measured again. The file is renamed to"
+                f" {old}"
             )
             return
         self.rows = {

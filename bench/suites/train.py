@@ -172,7 +172,7 @@ LAYOUT = Layout(
 @click.option(
     "--rounds",
     type=click.IntRange(1),
-    help="Repeats of 1 s, instead of 7 of 3 s. With 100 the intervals are narrow.",
+    help="Repeats of about 1 s, instead of 7 of 3 s. More of them give narrower intervals.",
 )
 @quick_option
 @out_option

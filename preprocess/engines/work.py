@@ -77,7 +77,8 @@ class ShardWork:
             samples: The list of all samples. None: it is made, and not kept.
 
         Returns:
-            How it ended. An error that a user can mend is a part of it; others are raised.
+            How it ended. An error that a user can mend is a part of it. Others are raised, and any
+            error after Ctrl-C.
         """
         done = 0
 
@@ -98,6 +99,7 @@ class ShardWork:
                     progress=progress,
                 )
         except Exception as error:
+            # After Ctrl-C an error may be what became of the interrupt, not a fault of the shard.
             if is_asked() or (known := reported(error)) is None:
                 raise
             return Outcome(shard, error=known.format_message())

@@ -1,4 +1,4 @@
-"""Ctrl-C ends every command with 130, whatever becomes of the `KeyboardInterrupt`."""
+"""Ctrl-C ends every command with 130, whatever error becomes of the `KeyboardInterrupt`."""
 
 from __future__ import annotations
 

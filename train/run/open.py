@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from slipform.models.registry import fetch_weights
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
@@ -197,6 +198,8 @@ def _open(
         check_packages(config.records.sinks)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
     config = with_teacher(config, manifest, process)
+    if process.is_main and not resume:  # an error comes before the measurements for "auto"
+        fetch_weights(config.model)
     config, note = without_auto(config, manifest, process, messages, out if resume else None)
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)

@@ -23,15 +23,23 @@ def test_a_refused_folder_has_no_hints(shapes: Path, tmp_path: Path) -> None:
     assert done.output.splitlines()[0].startswith(f"Error: {out} contains a run already.")
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("distill.teacher=none", "is no run folder"),
+        ("model.weights=none.safetensors", "no such file or folder"),
+    ],
+)
 def test_other_folders_are_not(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, says: str
 ) -> None:
-    """The hint comes, and then the error of a teacher that is no run. Nothing is measured before
+    """The hint comes, and then the error of a file that is not there. Nothing is measured before
     it."""
     monkeypatch.setattr("slipform.train.run.open.without_auto", None)
-    refused = ("--set", f"distill.teacher={tmp_path / 'none'}", "--set", "model.name=tiny")
+    monkeypatch.chdir(tmp_path)
+    refused = ("--set", setting, "--set", "model.name=tiny")
     done = _train(shapes, "--out", tmp_path / "run", *refused)
     assert done.exit_code == 1, done.exception
-    assert "is no run folder" in done.output
+    assert says in done.output
     assert not done.output.startswith("Error:")
     assert not (tmp_path / "run").exists()
