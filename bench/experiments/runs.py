@@ -225,7 +225,8 @@ def _tried(untried: Outcome, recipe: Recipe, table: SweepTable) -> Outcome:
     return replace(
         untried, state=state, seeds=seeds, measured=table.measured(untried.run.name),
         epochs=table.by_epoch(untried.run.name), note=note, differs=differs,
-        machine=row.get("machine", ""), folder=table.folder,
+        # Older tables have "1 cores".
+        machine=re.sub(r"\b1 cores\b", "1 core", row.get("machine", "")), folder=table.folder,
     )  # fmt: skip
 
 

@@ -183,7 +183,8 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         if key not in OWN_COLUMNS and finished:
             values = [value for folder in folders if (value := measured(folder, key)) is not None]
             cells[key] = round(mean(values), 6) if values else ""
-    cells["machine"] = "; ".join(sorted({summary["machine"] for summary in finished}))
+    for key in ("machine", "precision"):
+        cells[key] = "; ".join(sorted({summary[key] for summary in finished}))
     return cells | {"note": _note(row, folders)}
 
 

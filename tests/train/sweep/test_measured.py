@@ -62,6 +62,20 @@ def test_every_name_of_a_report_is_measured(tmp_path: Path) -> None:
         assert measured(run, key) is not None, key
 
 
+def test_the_precision_is_told_where_runs_differ_in_it(tmp_path: Path) -> None:
+    kinds = {"a": "bfloat16", "b": "float32"}
+    runs = {name: _run(tmp_path / name, precision=kind) for name, kind in kinds.items()}
+    rows = [_row(SweepRun(name, {}, {}), [run]) for name, run in runs.items()]
+    write_tables(tmp_path, [], rows)
+    lines = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    assert {line["run"]: line["precision"] for line in lines} == kinds
+    text = (tmp_path / "table.md").read_text()
+    for cell in ("precision", "bfloat16", "float32"):
+        assert f"| {cell} |" in text
+    write_tables(tmp_path, [], rows[:1])
+    assert "| precision |" not in (tmp_path / "table.md").read_text()
+
+
 def test_what_was_not_recorded_is_no_number(tmp_path: Path) -> None:
     run = _run(tmp_path / "run", test_class_accuracy=None)
     assert measured(run, "worst_class_accuracy") is None
