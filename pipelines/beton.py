@@ -24,6 +24,7 @@ from slipform.pipelines.beton_index import BetonIndex, read_index
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.mapped_files import MappedFiles, joined_name
+from slipform.pipelines.shapes import Shapes
 
 __all__ = ["Beton", "BetonFile"]
 
@@ -54,6 +55,7 @@ class Beton:
         data: uint8 [bytes], the whole files, mapped.
         labels: int64 [N], class numbers.
         heights, widths: int32 [N], sizes of the stored images in pixels.
+        shapes: Looks up the heights and widths of samples.
         modes: uint8 [N], how each image is stored: JPG (0) or RAW (1).
         offsets, sizes: int64 [N], where the bytes of each image are in `data`, in bytes.
         addresses: int64 [N], where the bytes of each image are in memory.
@@ -84,6 +86,7 @@ class Beton:
         ]
         index = BetonIndex(*map(np.concatenate, zip(*found, strict=True)))
         self.labels, self.modes, self.heights, self.widths, offsets, self.sizes = index
+        self.shapes = Shapes(self.heights, self.widths)
         counts = [len(one.labels) for one in found]
         # Where the samples of each file begin in this numbering, and where the last ones end.
         self._bounds = np.cumsum([0, *counts])
@@ -107,6 +110,7 @@ class Beton:
         found = copy.copy(self)
         for name in ("labels", "modes", "heights", "widths", "offsets", "sizes", "addresses"):
             setattr(found, name, getattr(self, name)[samples])
+        found.shapes = Shapes(found.heights, found.widths)
         chosen = hashlib.sha256(np.ascontiguousarray(samples, np.int64).data).digest()
         found.identity = (*self.identity, int.from_bytes(chosen[:8], "little"))
         of_subset = self._whole is not None
@@ -121,12 +125,9 @@ class Beton:
         Args:
             index: Position of the sample.
         """
-        file = self._file(index)
+        file = int(self._files.of(self.offsets[index]))
         position = index if self._whole is None else self._chosen[index]
         return self._files.paths[file], int(position - self._bounds[file])
-
-    def _file(self, index: int) -> int:
-        return int(self._files.of(self.offsets[index : index + 1])[0])
 
     def bytes_of(self, index: int) -> npt.NDArray[np.uint8]:
         """The stored bytes of a sample.
@@ -152,10 +153,7 @@ class Beton:
         return self.data[self.offsets[index] + self.sizes[index] :] if self.stays else None
 
     def release_pages(self) -> None:
-        """Remove the mapped pages from this process. They stay in the page cache.
-
-        The resident memory otherwise grows with every page that is read. Views stay valid.
-        """
+        """Remove the mapped pages, which stay in the page cache. Views stay valid."""
         self._files.release_pages()
 
     def limit_pages(self, indices: _Int64) -> None:
@@ -166,7 +164,7 @@ class Beton:
         Args:
             indices: int64 [N], the samples that are read next.
         """
-        self._files.limit_pages(len(indices), int(self.sizes[indices].sum()))
+        self._files.limit_pages(self.sizes, indices)
 
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels of a RAW sample.
@@ -261,7 +259,7 @@ class Beton:
         table = self.read_crc32() if self._crc32 is None else self._crc32
         if table.size and zlib.crc32(self.bytes_of(index).data) != table[index]:
             path, place = self.place(index)
-            if self._files.replaced(self._file(index)):
+            if self._files.replaced(int(self._files.of(self.offsets[index]))):
                 raise DatasetError(
                     f"{path} was replaced or changed while it was open, so its checksums do not"
                     " belong to what was read. Start again."

@@ -108,14 +108,14 @@ class MappedFiles:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
 
-    def of(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def of(self, positions: npt.NDArray[np.int64] | np.int64) -> npt.NDArray[np.int64] | np.int64:
         """The files that have bytes.
 
         Args:
-            positions: int64 [N], positions in `data`.
+            positions: int64 [N] or one number, positions in `data`.
 
         Returns:
-            int64 [N], their numbers, from 0.
+            Their numbers, from 0, in the same form.
         """
         return np.searchsorted(self.starts, positions, "right") - 1
 
@@ -124,16 +124,16 @@ class MappedFiles:
         self._map.madvise(mmap.MADV_DONTNEED)
         self._mapped = 0
 
-    def limit_pages(self, count: int, num_bytes: int) -> None:
+    def limit_pages(self, sizes: npt.NDArray[np.int64], indices: npt.NDArray[np.int64]) -> None:
         """Remove the mapped pages if there may be more than 256 MiB of them after the next reads.
 
         Args:
-            count: Number of places that are read next.
-            num_bytes: Bytes at all of these places.
+            sizes: int64 [N], the bytes at places in the files.
+            indices: int64 [n], which of these places are read next.
         """
         if len(self.data) <= _MOST_MAPPED:
             return
-        coming = num_bytes + count * _AROUND
+        coming = int(sizes[indices].sum()) + len(indices) * _AROUND
         if self._mapped + coming > _MOST_MAPPED:
             self.release_pages()
         self._mapped += coming

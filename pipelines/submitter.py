@@ -113,7 +113,7 @@ class Submitter:
         """The Plan of samples, or of what was drawn at positions of the epoch."""
         began, drawn = time.perf_counter(), self._order.draws is not None
         indices = self._order.samples(epoch)[keys] if drawn else keys
-        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
+        heights, widths = self._beton.shapes.of(indices)
         plan = draw(self._augment, keys, heights, widths, self._order.seed, epoch)
         self._count_planning(began)
         return plan

@@ -43,6 +43,7 @@ ROOMS = {
             "label_table",
             "beton_format",
             "remote",
+            "shapes",
             "beton_index",
             "beton",
             "batch",

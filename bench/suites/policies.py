@@ -188,7 +188,8 @@ def _stored(beton: Any, count: int, spec: Any) -> _Work:
 
     def work(epoch: int) -> None:
         def plan(at: Any) -> Plan:
-            return draw(spec, at, beton.heights[at], beton.widths[at], 0, epoch)
+            heights, widths = beton.shapes.of(at)
+            return draw(spec, at, heights, widths, 0, epoch)
 
         executor.submit(BatchRequest(samples, plan))
         executor.collect()

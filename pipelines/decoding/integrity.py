@@ -34,6 +34,8 @@ class FirstRead:
     def __init__(self, beton: Beton, on_bad: str) -> None:
         self._beton, self.skips = beton, on_bad == "skip"
         self._checked = np.zeros(len(beton), bool)
+        # Whether all samples were read. This is looked at once for so many samples as there are.
+        self._has_all, self._asked = False, 0
         beton.read_crc32()  # now, so that the table belongs to the beton that was opened
 
     def has_read(self, indices: npt.NDArray[np.int64]) -> bool:
@@ -42,7 +44,18 @@ class FirstRead:
         Args:
             indices: int64 [N], the samples of a batch.
         """
-        return bool(self._checked[indices].all())
+        return self._has_read_all(len(indices)) or bool(self._checked[indices].all())
+
+    def _has_read_all(self, count: int) -> bool:
+        """Whether all samples were read before and were sound. False: perhaps not.
+
+        Args:
+            count: How many samples are read next.
+        """
+        self._asked += count
+        if not self._has_all and self._asked >= len(self._checked):
+            self._has_all, self._asked = bool(self._checked.all()), 0
+        return self._has_all
 
     def bad(self, indices: npt.NDArray[np.int64]) -> list[int]:
         """Find the samples whose bytes are damaged.
@@ -56,6 +69,8 @@ class FirstRead:
         Raises:
             SampleError: A sample is damaged, and on_bad is "error".
         """
+        if self._has_read_all(len(indices)):
+            return []
         self._pass_sound(indices[~self._checked[indices]])
         bad = []
         for i in np.flatnonzero(~self._checked[indices]):

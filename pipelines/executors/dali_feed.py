@@ -147,7 +147,7 @@ class DaliFeed:
         if len(self._beton):
             sizes = self._beton.heights.astype(np.int64) * self._beton.widths
             first = np.array([np.argmin(sizes)])
-            heights, widths = self._beton.heights[first], self._beton.widths[first]
+            heights, widths = self._beton.shapes.of(first)
             plan = draw(self._settings.spec, first, heights, widths, seed=0, epoch=0)
             for _ in range(self._depth_in_runs):
                 self._put(graph, first, plan, [0])
@@ -160,7 +160,7 @@ class DaliFeed:
         self, graph: Any, indices: npt.NDArray[np.int64], plan: Plan, bad: list[int]
     ) -> list[Any]:
         """Give a batch to DALI. Returns its images, which must be kept until they are decoded."""
-        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
+        heights, widths = self._beton.shapes.of(indices)
         sizes = self._beton.sizes[indices]
         data, starts = self._beton.data, self._beton.offsets[indices]
         images: list[Any] = [
@@ -184,7 +184,7 @@ class DaliFeed:
         """Whether the header of each JPEG declares the size that the beton says, or more."""
         beton = self._beton
         starts, sizes = beton.offsets[indices], beton.sizes[indices]
-        heights, widths = beton.heights[indices], beton.widths[indices]
+        heights, widths = beton.shapes.of(indices)
         return declare_at_least(beton.data, starts, sizes, widths, heights)
 
     def _recover(self, error: Exception) -> None:
@@ -198,7 +198,7 @@ class DaliFeed:
         for request in requests if self._jpg else ():
             at = request.indices
             jpegs = [self._beton.bytes_of(i) for i in at]
-            positions = undecodable(jpegs, self._beton.heights[at], self._beton.widths[at])
+            positions = undecodable(jpegs, *self._beton.shapes.of(at))
             found |= {int(at[i]) for i in self._first_read.undecodable(at, positions)}
         if not found - self._broken:
             raise error

@@ -58,7 +58,7 @@ class HostExecutor(Executor):
             self._pool.begin(*self._read(request, slice(None)), request.check)
             return
         if self._reader.decodes:
-            part = images_at_once(self._beton.heights[at], self._beton.widths[at])
+            part = images_at_once(*self._beton.shapes.of(at))
         source = partial(self._read, request)
         self._pool.begin_reading(len(request), source, part, request.check)
 

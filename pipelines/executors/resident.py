@@ -55,11 +55,7 @@ class ResidentExecutor(Executor):
         assert decoded is not None, "the executor is closed"
         bad = np.flatnonzero(decoded.bad[at]).tolist() if self._some_are_bad else ()
         pixels = Pixels(
-            decoded.addresses[at],
-            self._beton.heights[at],
-            self._beton.widths[at],
-            bad=tuple(bad),
-            owner=decoded,
+            decoded.addresses[at], *self._beton.shapes.of(at), bad=tuple(bad), owner=decoded
         )
         self._pool.begin(request.plan(), pixels, request.check)
 

@@ -47,7 +47,7 @@ class ResidentGpuExecutor(Executor):
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
         slot, indices, plan = self.ring.take(), request.indices, request.plan()
-        numbers = pack(plan, self._beton.heights[indices], self._beton.widths[indices])
+        numbers = pack(plan, *self._beton.shapes.of(indices))
         with self.ring.fill(slot) as out:
             there, *numbers_there = upload_together([indices, *numbers], self._settings.device)
             self.pixels.render(self._settings.spec, there, numbers_there, out)

@@ -116,7 +116,7 @@ class StreamExecutor(Executor):
         at, size = np.flatnonzero(~on_gpu), self._core_part
         if self._reader.decodes and len(at):
             indices = request.indices[at]
-            size = images_at_once(self._beton.heights[indices], self._beton.widths[indices])
+            size = images_at_once(*self._beton.shapes.of(indices))
         for workers, read, positions, part in (
             (self._gpus, self._decode, np.flatnonzero(on_gpu), self._gpu_part),
             (self._cores, self._stage, at, size),
@@ -156,7 +156,7 @@ class StreamExecutor(Executor):
     def _stage(self, indices: _Int64, plan: Plan) -> tuple[Tensor, _Int64, Pixels]:
         """Pixels read by CPU cores: a buffer, where each image begins in it, the images."""
         pixels = self._reader.read(indices, plan)
-        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
+        heights, widths = self._beton.shapes.of(indices)
         return stage(pixels, plan, heights, widths, self._settings.device.type == "cuda")
 
     def _decode(self, indices: _Int64, plan: Plan) -> tuple[Tensor, _Int64, Pixels]:
@@ -165,8 +165,7 @@ class StreamExecutor(Executor):
         damaged = self._first_read.bad(indices)
         pixels = self._decoder.decode(
             [self._beton.bytes_of(i) for i in indices],
-            self._beton.heights[indices],
-            self._beton.widths[indices],
+            *self._beton.shapes.of(indices),
             damaged,
             self._ring.stream,
         )

@@ -85,12 +85,9 @@ class CoreReader:
         beton = self._beton
         addresses = beton.addresses[indices]
         black = blacken(addresses, beton, indices, damaged)
-        stored = Pixels(
-            addresses,
-            beton.heights[indices],
-            beton.widths[indices],
-            owner=(beton, black),
-        )
+        stored = Pixels(addresses, *beton.shapes.of(indices), owner=(beton, black))
+        if not self.decodes:
+            return stored
         at = np.flatnonzero(beton.modes[indices] != RAW)
         if not len(at):
             return stored

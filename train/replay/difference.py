@@ -169,7 +169,7 @@ class _Side:
         """The Plan of all samples of a step."""
         loader, (samples, keys) = self.loader(place), self.samples(place)
         beton, seed = loader.samples.beton, place.segment.config.train.seed
-        sides = beton.heights[samples], beton.widths[samples]
+        sides = beton.shapes.of(samples)
         return draw(loader.augment, keys, *sides, seed, place.epoch)
 
     def mixes(self, place: Place) -> list[Any]:
