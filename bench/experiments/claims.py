@@ -27,7 +27,7 @@ __all__ = ["Results", "Value", "Verdict", "evaluate", "used"]
 Value = float | bool | Sequence[float]
 # Study -> run -> column -> value. What was not measured is left out.
 Results = Mapping[str, Mapping[str, Mapping[str, Value]]]
-Verdict = Literal["holds", "holds in part", "does not hold", "not tested"]
+Verdict = Literal["holds", "holds as far as tested", "does not hold", "not tested"]
 
 
 def _rising(values: Sequence[float]) -> float:
@@ -63,8 +63,8 @@ def evaluate(text: str, study: str, results: Results) -> Verdict:
         results: The measured results.
 
     Returns:
-        The verdict. "holds in part": of several parts that `and` connects, some hold, and the
-        results of the others are missing.
+        The verdict. "holds as far as tested": of several parts that `and` connects, some hold, and
+        the results of the others are missing.
 
     Raises:
         ConfigError: The expression has another form.
@@ -80,7 +80,7 @@ def evaluate(text: str, study: str, results: Results) -> Verdict:
         return "does not hold"
     if None not in found:
         return "holds"
-    return "holds in part" if True in found else "not tested"
+    return "holds as far as tested" if True in found else "not tested"
 
 
 def used(text: str, study: str) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipform.bench.experiments.claims import Results, evaluate, used
+from slipform.bench.experiments.claims import Results, Value, evaluate, used
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.files import open_regular
 from slipform.train.config.recipe import Recipe
@@ -118,14 +118,21 @@ def _shown(check: str, study: str, results: Results) -> str:
     by_column: dict[str, list[str]] = {}
     for other, column, run in used(check, study):
         value = results.get(other, {}).get(run, {}).get(column)
-        if value is None or isinstance(value, Sequence):
+        if value is None:
             continue
         name = run if other == study else f"{other} {run}"
         by_column.setdefault(column, []).append(f"{name} {_text(value)}")
     return "; ".join(f"{column}: {', '.join(values)}" for column, values in by_column.items())
 
 
-def _text(value: float | bool) -> str:
+def _text(value: Value) -> str:
+    if isinstance(value, Sequence):
+        ends = zip(("first", "last", "least", "most"), _ends(value), strict=True)
+        return "(" + ", ".join(f"{name} {_text(number)}" for name, number in ends) + ")"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _ends(epochs: Sequence[float]) -> tuple[float, float, float, float]:
+    return epochs[0], epochs[-1], min(epochs), max(epochs)

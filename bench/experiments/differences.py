@@ -7,18 +7,20 @@ accuracy that is compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slipform.bench.experiments.runs import Outcome, SweepTable
-from slipform.train.config.recipe import Recipe, SweepRun, load_recipe
+from slipform.train.config.recipe import Recipe, load_recipe
 from slipform.train.sweep.table import stated_settings
 from slipform.train.sweep.table_text import flat, value_text
 
 __all__ = ["TRIED", "differences_section", "tried_recipes"]
 
 TRIED = Path(__file__).with_name("tried")
+_PRECISION = "train.precision"
 _EQUAL, _LARGE = 0.02, 0.05  # of accuracies
 
 
@@ -75,12 +77,16 @@ def _of_recipe(recipe: Recipe, found: Sequence[Outcome], tables: Sequence[SweepT
     measured = "not measured" if own is None else f"measured {own:.3f}"
     lines = [f"**{study}, `{run}`**: {column} reported {reported:.4g}, {measured}."]
     if not tries:
-        return [f"{lines[0]} Nothing was tried yet: `{_command(recipe)}`.", ""]
+        before = any(_is_of(table, recipe) for table in tables)
+        text = "It was tried with other settings only" if before else "Nothing was tried yet"
+        return [f"{lines[0]} {text}: `{_command(recipe)}`.", ""]
     near = [tried.text for tried in tries if _gap(reported, tried.accuracy) <= _EQUAL]
     if near:
         verdict = f"The report's value comes with: {'; '.join(near)}."
     else:
         verdict = "No setting that was tried gives the report's value."
+    if shared := _shared(recipe):
+        verdict += f" All tries have {_text(shared)}."
     return [
         *lines,
         verdict,
@@ -94,19 +100,31 @@ def _of_recipe(recipe: Recipe, found: Sequence[Outcome], tables: Sequence[SweepT
 
 def _tries(recipe: Recipe, column: str, tables: Sequence[SweepTable]) -> list[_Try]:
     """The settings of a recipe that were run as it states them."""
-    own = [table for table in tables if Path(table.recipe).name == Path(recipe.name).name]
+    own, shared = [table for table in tables if _is_of(table, recipe)], _shared(recipe)
     found = []
     for table in own:
         for run in recipe.runs:
             row, measured = table.row(run.name), table.measured(run.name)
             if row.get("settings") == stated_settings(recipe, run) and column in measured:
-                found.append(_Try(_text(run), measured[column], int(row.get("seeds") or 0)))
+                settings = {k: v for k, v in flat(run.overrides).items() if k not in shared}
+                text = _text(settings) or run.name
+                found.append(_Try(text, measured[column], int(row.get("seeds") or 0)))
     return found
 
 
-def _text(run: SweepRun) -> str:
-    settings = flat(run.overrides).items()
-    return ", ".join(f"{key} {value_text(value)}" for key, value in settings) or run.name
+def _is_of(table: SweepTable, recipe: Recipe) -> bool:
+    return Path(table.recipe).name == Path(recipe.name).name
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    """The precision, if it is the same in all tries: they state it to be compared with the run."""
+    values = {flat(run.overrides).get(_PRECISION) for run in recipe.runs}
+    value = values.pop() if len(values) == 1 else None
+    return {} if value is None else {_PRECISION: value}
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value_text(value)}" for key, value in settings.items())
 
 
 def _named(one: Outcome) -> str:

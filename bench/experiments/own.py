@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slipform.bench.experiments.conclusions import Conclusion, conclusion_table
+from slipform.bench.experiments.run_table import machines
 from slipform.bench.experiments.runs import Outcome
 from slipform.train.config.recipe import Recipe, load_recipe, recipe_names
 
@@ -42,7 +43,7 @@ def own_section(
             "",
             f"{' '.join(recipe.base['description'].split())} {len(done)} of {len(own)} runs of"
             f" {recipe.name} were trained. The runs of the reports differ in net and weights, so"
-            " this fills none of their rows.",
+            f" this fills none of their rows. {machines(done)}",
             "",
             *_runs(done),
             *conclusion_table([one for one in judged if one.study == study]),

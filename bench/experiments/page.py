@@ -109,8 +109,8 @@ def _page(folder: Path, found: Sequence[Outcome]) -> str:
         "",
         "A check compares results that were measured with the recipes' settings, or that need no"
         " training. Most runs have one seed: a small difference can be chance. Of a conclusion that"
-        ' "holds in part" some results are missing. A conclusion without a check is about pictures,'
-        " or about memory.",
+        ' "holds as far as tested" some results are missing. A conclusion without a check is about'
+        " pictures, gradients, weights or memory.",
         "",
         *conclusion_table(judged),
         "",
@@ -154,11 +154,12 @@ def _totals(found: Sequence[Outcome], judged: Sequence[Conclusion]) -> list[str]
         f"- {states['older or shorter']} have only a result of fewer epochs, or of an earlier form"
         " of the recipe.",
         f"- {states['waits for weights']} need ImageNet weights, which could not be fetched here.",
-        f"- {states['not run']} were not run.",
+        f"- {states['not run']} were not run yet; nothing from outside is missing for them.",
         "",
         f"Of {len(judged)} conclusions of the reports {counted['holds']} hold,"
-        f" {counted['holds in part']} hold in part, {counted['does not hold']} do not hold,"
-        f" {counted['not tested']} were not tested, and {counted[NO_CHECK]} have no check.",
+        f" {counted['holds as far as tested']} hold as far as tested,"
+        f" {counted['does not hold']} do not hold, {counted['not tested']} were not tested, and"
+        f" {counted[NO_CHECK]} have no check.",
         "",
     ]
 

@@ -22,8 +22,8 @@ def run_table(found: Sequence[Outcome], selections: Mapping[str, str]) -> list[s
     """
     lines = [
         "| run | accuracy | reported | measured | seeds | last epoch | best epoch | the report's"
-        " epoch | differs |",
-        f"| {' | '.join(['---'] * 9)} |",
+        " epoch | machine | precision | differs |",
+        f"| {' | '.join(['---'] * 11)} |",
     ]
     for one in found:
         if not one.has_result:
@@ -35,7 +35,8 @@ def run_table(found: Sequence[Outcome], selections: Mapping[str, str]) -> list[s
             differs = f"earlier recipe{_epochs_note(one.note)}"
         cells = (
             f"{one.study} {one.run.name}", column.replace("_accuracy", ""), reported, measured,
-            str(one.seeds or ""), last, best, selections.get(one.study, ""), differs,
+            str(one.seeds or ""), last, best, selections.get(one.study, ""),
+            one.machine, one.precision, differs,
         )  # fmt: skip
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return lines

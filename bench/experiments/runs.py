@@ -109,7 +109,7 @@ class Outcome:
         epochs: Column of epochs.csv -> the value of every epoch.
         note: The note of the table.
         differs: The settings and the data that differ from those of the recipe.
-        machine: The machines of the trainings.
+        machine, precision: Those of the trainings. "" where an older table does not tell it.
         folder: The folder of the table; None without one.
     """
 
@@ -124,6 +124,7 @@ class Outcome:
     note: str = ""
     differs: str = ""
     machine: str = ""
+    precision: str = ""
     folder: Path | None = None
 
     @property
@@ -170,7 +171,9 @@ def outcomes(folder: Path, recipes: Sequence[Recipe] | None = None) -> list[Outc
         for run in recipe.runs:
             untried = _untried(recipe, run)
             tried = [_tried(untried, recipe, table) for table in own]
-            found.append(min([*tried, untried], key=lambda one: STATES.index(one.state)))
+            # Of several tables with such a result: the one with the most seeds.
+            best = min([*tried, untried], key=lambda one: (STATES.index(one.state), -one.seeds))
+            found.append(best)
     return found
 
 
@@ -226,7 +229,8 @@ def _tried(untried: Outcome, recipe: Recipe, table: SweepTable) -> Outcome:
         untried, state=state, seeds=seeds, measured=table.measured(untried.run.name),
         epochs=table.by_epoch(untried.run.name), note=note, differs=differs,
         # Older tables have "1 cores".
-        machine=re.sub(r"\b1 cores\b", "1 core", row.get("machine", "")), folder=table.folder,
+        machine=re.sub(r"\b1 cores\b", "1 core", row.get("machine", "")),
+        precision=row.get("precision", ""), folder=table.folder,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def train_studies(
     seeds: int = 1,
     jobs: int = 1,
 ) -> list[str]:
-    """Train the runs of all studies that have no result of the recipes' settings.
+    """Train the runs of all studies that have no result of the recipes' settings and all seeds.
 
     Args:
         folder: The folder of the page. The tables of each sweep are copied to a folder in it.
@@ -56,7 +56,7 @@ def train_studies(
         raise SlipformError(f"--data {data} is no folder: give one that has dataset folders")
     found, problems = outcomes(folder), []
     for recipe in studies():
-        wanted = [run for run in recipe.runs if _is_wanted(found, recipe, run.name, which)]
+        wanted = [run for run in recipe.runs if _is_wanted(found, recipe, run.name, which, seeds)]
         if not wanted:
             continue
         own = find_data(recipe, data)
@@ -99,9 +99,10 @@ def _manifest(path: Path) -> Manifest | None:
         return None
 
 
-def _is_wanted(found: list[Outcome], recipe: Recipe, run: str, which: Which) -> bool:
+def _is_wanted(found: list[Outcome], recipe: Recipe, run: str, which: Which, seeds: int) -> bool:
     one = next(one for one in found if (one.recipe, one.run.name) == (recipe.name, run))
-    return one.state != "measured" and (which == "missing" or one.needs_weights)
+    is_done = one.state == "measured" and (one.diverged or one.seeds >= seeds)
+    return not is_done and (which == "missing" or one.needs_weights)
 
 
 def _copy_tables(source: Path, target: Path) -> None:

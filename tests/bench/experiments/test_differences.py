@@ -50,6 +50,29 @@ def test_a_setting_explains_a_difference_only_if_it_was_run(
     assert "0.8900" not in after
 
 
+def test_the_precision_that_all_tries_have_is_no_explanation(
+    folder: Path, write_table: WriteTable
+) -> None:
+    tried = _of("e3-cnn")
+    lines = [
+        {"run": run.name, "seeds": 1, "settings": "of before", "test_accuracy": 0.64}
+        for run in tried.runs
+    ]
+    write_table(tried.name, lines)
+    before = "\n".join(differences_section(outcomes(folder), sweep_tables(folder)))
+    assert "It was tried with other settings only: `train DATA --recipe bench/exp" in before
+    for line, run in zip(lines, tried.runs, strict=True):
+        line["settings"] = stated_settings(tried, run)
+    (folder / "e3-cnn" / "table.csv").unlink()
+    (folder / "e3-cnn" / "table.md").unlink()
+    (folder / "e3-cnn").rmdir()
+    write_table(tried.name, lines)
+    after = "\n".join(differences_section(outcomes(folder), sweep_tables(folder)))
+    assert "comes with: model.options.widths 6 16 120 84; model.options.pools each;" in after
+    assert "All tries have train.precision bf16." in after
+    assert "| model.options.widths 6 16 120 84 | 0.6400 | 1 |" in after
+
+
 def test_what_is_tried_is_a_run_of_the_report_with_few_settings_changed() -> None:
     """Everything that a recipe in tried/ does not change is as in the recipe of the study."""
     of = {recipe.study: recipe for recipe in studies()}

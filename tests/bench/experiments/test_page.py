@@ -71,11 +71,27 @@ def test_the_totals_are_counted(folder: Path, write_table: WriteTable) -> None:
     verdicts = re.findall(r"^\| A1 \| [^|]* \| ([a-z ]+) \|", text, re.MULTILINE)
     # lr-0.001 has no result with its settings, so checks that need it were not tested.
     assert verdicts == ["holds", *["not tested"] * 4, "holds"]
-    assert f"Of {NUM_CONCLUSIONS} conclusions of the reports 2 hold, 0 hold in part" in text
+    assert (
+        f"Of {NUM_CONCLUSIONS} conclusions of the reports 2 hold, 0 hold as far as tested" in text
+    )
     svg = (folder / page.FIGURE).read_text(encoding="utf-8")
     assert "A1 lr-0.1: reported 0.185, measured 0.2" in svg
     assert svg.count('<circle class="ours"') == 2 + 1  # and one in the legend
     assert svg.count('<circle class="hollow"') == 1 + 1
+
+
+def test_of_several_results_the_one_with_most_seeds_counts(
+    folder: Path, write_table: WriteTable
+) -> None:
+    name = "caltech101/alexnet-learning-rate"
+    for seeds, accuracy in ((1, 0.2), (3, 0.3), (2, 0.4)):
+        line = _lines(name)["lr-0.1"] | {"seeds": seeds, "val_accuracy": accuracy}
+        write_table(name, [line | {"machine": f"{seeds}", "precision": "float32"}])
+        (folder / "alexnet-learning-rate").rename(folder / f"{accuracy}")
+    (one,) = (one for one in runs.outcomes(folder) if one.state == "measured")
+    assert (one.seeds, one.measured["val_accuracy"]) == (3, 0.3)
+    text = page.write_page(folder).read_text(encoding="utf-8")
+    assert "| A1 lr-0.1 | val | 0.1848 | 0.3000 | 3 |  |  | last epoch | 3 | float32 |  |" in text
 
 
 def test_a_run_with_other_weights_is_marked_and_is_no_evidence(

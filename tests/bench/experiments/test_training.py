@@ -98,6 +98,16 @@ def test_missing_runs_are_trained_after_a_failure_too(
     assert _states(folder, "E1") == {"measured"}, "its table is copied although a run failed"
 
 
+def test_runs_with_fewer_seeds_are_trained_again(
+    folder: Path, data: Path, swept: list[Any], tmp_path: Path
+) -> None:
+    for number, (seeds, again) in enumerate(((1, True), (1, False), (2, True))):
+        swept.clear()
+        out = tmp_path / f"out-{number}"
+        training.train_studies(folder, data, out, "missing", lambda _: None, seeds=seeds)
+        assert ("E2" in [study for study, _, _ in swept]) == again
+
+
 def test_a_folder_of_data_must_exist(folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         experiments.command, [str(folder), "--train", "missing", "--data", str(tmp_path / "none")]
