@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -34,6 +35,8 @@ __all__ = ["pick_executor"]
 # Three executors make 21 batches in their first turns, which are 1.5 % of so many.
 _FEW_STEPS = 1400
 _BATCHES = 3  # in a turn
+# A loader whose first turn takes this many times as long as that of the usual one is stopped.
+_HOPELESS = 4.0
 _UNTIMED = 4  # batches before them, until as many batches are under way as in training
 
 
@@ -91,41 +94,59 @@ def pick_executor(
                 loaders[name] = stack.enter_context(loader)
             except ConfigError:  # it cannot do this work
                 continue
-        rates = _race(loaders, steps, began, train.auto_seconds, spent)
-    names = list(rates)
-    chosen = names[fastest([rates[name] for name in names])] if names else ""
-    if len(names) < 2:
+        rates, decided = _race(loaders, steps, began, train.auto_seconds, spent)
+    if not rates:
         return "", ""
+    # Loaders that were stopped have less rounds.
+    usual = next(iter(rates))
+    running = [name for name in rates if len(rates[name]) == len(rates[usual])]
+    chosen = running[fastest([rates[name] for name in running])]
     medians = {name: round(median(values), 1) for name, values in rates.items()}
     reason = f"executor {chosen}: measured, {figures(medians)}"
-    if len(rates[names[0]]) >= rounds_needed(len(names)):
+    if decided:
         reason += keep_choice(key, {"executor": chosen, "rates": medians})
     return chosen, reason
 
 
 def _race(
     loaders: dict[str, Loader], steps: int, began: float, seconds: float, spent: float
-) -> dict[str, list[float]]:
-    """Images per second of each loader in each round; {} if the run is short.
+) -> tuple[dict[str, list[float]], bool]:
+    """Images per second of each loader in each round, and whether they are enough for a choice.
 
-    Rounds end when the time since `began` is used up: `seconds`, or a share of the expected time of
-    the run, without the seconds that are `spent`.
+    The rates are {} if the run is short. Rounds end when the time since `began` is used up:
+    `seconds`, or a share of the expected time of the run, without the seconds that are `spent`.
     """
     if len(loaders) < 2:
-        return {}
-    first = {name: _turn(loader) for name, loader in loaders.items()}  # warms caches
-    usual = next(iter(loaders))
-    expected = steps * loaders[usual].batch_size / first[usual]
+        return {}, False
+    usual, *others = loaders
+    start = time.perf_counter()
+    first, _ = _turn(loaders[usual], math.inf)  # warms caches
+    now = time.perf_counter()
+    expected, turn = steps * loaders[usual].batch_size / first, now - start
     if expected < SHORT_SECONDS:
-        return {}
+        return {}, False
     until = began + min(seconds, BUDGET_SHARE * expected) - spent
-    rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(rounds_needed(len(loaders))):
-        if time.perf_counter() > until:
+    rates, running = {usual: [first]}, [usual]
+    for number, name in enumerate(others):
+        share = (until - time.perf_counter()) / (len(others) - number)
+        rate, ended = _turn(loaders[name], min(share, _HOPELESS * turn))
+        rates[name] = [rate]
+        running += [name] if ended else []
+    if len(running) == 1:
+        return rates, until - now > len(others) * _HOPELESS * turn
+    rounds: list[list[float]] = []
+    for _ in range(needed := rounds_needed(len(loaders))):
+        found = [
+            _turn(loaders[name], math.inf)[0] for name in running if time.perf_counter() < until
+        ]
+        if len(found) < len(running):  # the time is up, within this round
             break
-        for name, loader in loaders.items():
-            rates[name].append(_turn(loader))
-    return rates if rates[usual] else {name: [rate] for name, rate in first.items()}
+        rounds.append(found)
+    if rounds:
+        rates |= {
+            name: list(own) for name, own in zip(running, zip(*rounds, strict=True), strict=True)
+        }
+    return rates, len(rounds) == needed
 
 
 def _dali() -> str:
@@ -135,14 +156,16 @@ def _dali() -> str:
         return "none"
 
 
-def _turn(loader: Loader) -> float:
-    """Images per second, on the same batches in each turn."""
+def _turn(loader: Loader, longest: float) -> tuple[float, bool]:
+    """Images per second, on the same batches in each turn, and whether it ended within `longest`
+    seconds. Otherwise it is stopped, and the rate is that of all its batches."""
     loader.set_epoch(0)
     loop, count = iter(loader), min(_UNTIMED + _BATCHES, len(loader))
-    untimed = count - min(_BATCHES, count - 1)
-    for _ in range(untimed):
+    untimed, began = count - min(_BATCHES, count - 1), time.perf_counter()
+    ends = []
+    for number in range(1, count + 1):
         next(loop)
-    began = time.perf_counter()
-    for _ in range(count - untimed):
-        next(loop)
-    return (count - untimed) * loader.batch_size / (time.perf_counter() - began)
+        ends.append(time.perf_counter())
+        if ends[-1] - began > longest:
+            return number * loader.batch_size / (ends[-1] - began), False
+    return (count - untimed) * loader.batch_size / (ends[-1] - ends[untimed - 1]), True

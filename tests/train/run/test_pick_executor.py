@@ -66,8 +66,13 @@ def _always(seconds: float) -> Iterator[float]:
 
 
 @pytest.fixture
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
 def scripted(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, small: Small, tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[tuple[str, str], list[str]]]:
     """pick_executor() with the seconds of a batch of each executor. None: it cannot do the work."""
 
@@ -75,7 +80,6 @@ def scripted(
         *sets: str, spent: float = 0.0, **seconds: float | None
     ) -> tuple[tuple[str, str], list[str]]:
         log: list[str] = []
-        clock = _Clock()
 
         def opened(config: RunConfig, *_: Any, executor: str, **__: Any) -> _Scripted:
             assert config.data.prefetch > 0, "with 0, several small batches come at a time"
@@ -164,10 +168,25 @@ def test_an_executor_that_cannot_do_the_work_is_not_taken_from_the_profile(
 
 
 def test_a_run_of_less_than_a_minute_has_the_usual_one(scripted: Any) -> None:
-    """1,440 steps of 0.04 s, after the first turns."""
+    """1,440 steps of 0.04 s, after the first turn."""
     found, log = scripted(host=0.04, dali=0.01)
     assert found == ("", "")
-    assert log == ["host", "dali", "dali closed", "host closed"]
+    assert log == ["host", "dali closed", "host closed"]
+
+
+@pytest.mark.parametrize(("epochs", "most"), [(240, 0.02), (5000, 0.0025)])
+def test_a_slow_one_is_stopped(scripted: Any, clock: _Clock, epochs: int, most: float) -> None:
+    """Its first turn alone would take 140 s. It is stopped after its share of the budget, or after
+    four times the seconds of the usual one, and after the batch that was begun. The usual one,
+    which is the only one left, is kept for the next run in the second case only."""
+    batch, slow = 0.2, 20.0
+    (name, why), log = scripted(f"train.epochs={epochs}", host=batch, dali=slow)
+    assert name == "host"
+    assert "dali 2" in why
+    assert [one for one in log if "closed" not in one] == ["host", "dali"]
+    assert clock.now <= most * 6 * epochs * batch + slow
+    again = scripted(f"train.epochs={epochs}", host=batch, dali=slow)[1]
+    assert bool(again) == (epochs == 240)
 
 
 def test_time_that_was_spent_on_the_steps_counts(scripted: Any) -> None:
