@@ -137,6 +137,7 @@ class TrainConfig(Section):
             never.
         restart_from_best_after: Epochs without a better one after which training restarts from the
             best weights; 0: never.
+        restart_clears_momentum: Such a restart also deletes momenta and averages of gradients.
         unfreeze_at_epoch: The epoch from which all layers learn; 0: never.
         freeze_at_epoch: The epoch from which the layers in freeze_late no longer learn; 0: never.
         freeze_late: Names of layers, as for model.freeze.
@@ -175,6 +176,7 @@ class TrainConfig(Section):
     select: Literal["accuracy", "loss", "train_loss", "last"] = "accuracy"
     early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)
+    restart_clears_momentum: bool = True
     unfreeze_at_epoch: int = Field(default=0, ge=0)
     freeze_at_epoch: int = Field(default=0, ge=0)
     freeze_late: tuple[str, ...] = ()

@@ -246,7 +246,7 @@ def end_epoch(run: Run) -> None:
             f"{state.epochs_since_best} epochs without a better one: restarting from the weights of"
             f" epoch {state.best.epoch}"
         )
-        state.restart_from(state.best_weights)
+        state.restart_from(state.best_weights, clear_momentum=config.restart_clears_momentum)
         run.steps.forget()
     save(run)
     check_unchanged(run.config, run.manifest, run.folder)

@@ -202,16 +202,18 @@ class TrainState:
         self.epochs_since_best += 1
         return False
 
-    def restart_from(self, weights: dict[str, Tensor]) -> None:
-        """Reset the model to earlier weights, and delete the momenta: they are of other weights.
+    def restart_from(self, weights: dict[str, Tensor], *, clear_momentum: bool = True) -> None:
+        """Reset the model to earlier weights.
 
         Args:
             weights: A state_dict of the model.
+            clear_momentum: Whether to delete momenta and averages of gradients, which are of other
+                weights.
         """
         load_exactly(self.model, weights)
         if self.ema is not None:
             load_exactly(self.ema, weights)
-        for optimizer in self.optimizers:
+        for optimizer in self.optimizers if clear_momentum else ():
             forget_moments(optimizer)
         self.epochs_since_best = 0
 

@@ -35,6 +35,7 @@ OPEN = {
     "train.batch_size": ("C5",),
     "train.epochs": ("C5.2", "E6.10", "E6.11", "E6.12"),
     "train.early_stop_after": ("E6.10", "E6.11", "E6.12"),
+    "train.restart_clears_momentum": "B",
     "train.select": ("A", "B", "E6.10", "E6.11", "E6.12"),
     "train.test_each_epoch": "DE",  # their curves are of test
 }
@@ -137,6 +138,11 @@ def test_a_run_has_the_report_s_settings_and_no_others(run: Reported) -> None:
     else:
         assert recipe.prep["val_split"] == (prep["val_split"] or "stratified")
         assert "val_fraction" not in recipe.prep  # the default of prep: half
+    assert recipe.prep.keys() <= {"dataset", "split", "val_split", "val_fraction"}
+    assert recipe.prep.get("split") == ("lists" if prep["dataset"] == "caltech101" else None)
+    # At a restart only the weights go back; C5's batch is a smaller one than C's.
+    assert config.train.restart_clears_momentum != (run.study[0] == "B")
+    assert run.study != "C5" or config.train.batch_size < 256
     _check_augmentation(config, run, augment)
     _check_nothing_else(config, run)
 

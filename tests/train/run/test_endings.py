@@ -87,16 +87,14 @@ def test_stops_early_and_tests_the_best_epoch(
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("clears", [True, False])
 def test_goes_back_to_the_best_weights(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clears: bool
 ) -> None:
     _with_accuracies(monkeypatch, [0.5, 0.4, 0.3, 0.6])
-    fit(
-        small("train.epochs=4", "train.restart_from_best_after=2", "train.keep_checkpoints=9"),
-        shapes,
-        tmp_path,
-        quiet=True,
-    )
+    sets = [] if clears else ["train.restart_clears_momentum=false"]
+    sets += ["train.epochs=4", "train.restart_from_best_after=2", "train.keep_checkpoints=9"]
+    fit(small(*sets), shapes, tmp_path, quiet=True)
     fourth, third, second, first = [
         torch.load(path, weights_only=True)["state"] for path in checkpoint.checkpoints(tmp_path)
     ]
@@ -106,7 +104,7 @@ def test_goes_back_to_the_best_weights(
     )
     momenta = [values["momentum_buffer"] for values in third["optimizers"][0]["state"].values()]
     assert momenta
-    assert not any(momentum.any() for momentum in momenta)
+    assert any(momentum.any() for momentum in momenta) != clears
     assert (fourth["best"]["accuracy"], fourth["best"]["epoch"]) == (0.6, 4)
 
 
