@@ -44,18 +44,10 @@ class FirstRead:
         Args:
             indices: int64 [N], the samples of a batch.
         """
-        return self._has_read_all(len(indices)) or bool(self._checked[indices].all())
-
-    def _has_read_all(self, count: int) -> bool:
-        """Whether all samples were read before and were sound. False: perhaps not.
-
-        Args:
-            count: How many samples are read next.
-        """
-        self._asked += count
+        self._asked += len(indices)
         if not self._has_all and self._asked >= len(self._checked):
             self._has_all, self._asked = bool(self._checked.all()), 0
-        return self._has_all
+        return self._has_all or bool(self._checked[indices].all())
 
     def bad(self, indices: npt.NDArray[np.int64]) -> list[int]:
         """Find the samples whose bytes are damaged.
@@ -69,7 +61,7 @@ class FirstRead:
         Raises:
             SampleError: A sample is damaged, and on_bad is "error".
         """
-        if self._has_read_all(len(indices)):
+        if self.has_read(indices):
             return []
         self._pass_sound(indices[~self._checked[indices]])
         bad = []

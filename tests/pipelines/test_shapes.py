@@ -1,9 +1,13 @@
 """Sizes of stored images, looked up for samples."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from slipform.pipelines.beton import Beton
 from slipform.pipelines.shapes import Shapes
+from tests.pipelines.folders import noise, write_beton
 
 
 @pytest.mark.parametrize("equal", [True, False])
@@ -19,6 +23,17 @@ def test_sizes_are_those_of_the_samples(equal: bool) -> None:
         one[:] = 0
     assert heights.min() == 5
     assert widths.min() == 7
+
+
+def test_the_shapes_of_a_subset_are_its_own(tmp_path: Path) -> None:
+    sides = [(9, 7), (9, 7), (5, 6)]
+    path = tmp_path / "train.beton"
+    write_beton(path, [noise(*side, seed) for seed, side in enumerate(sides)], [0] * 3, sides)
+    beton = Beton(path)
+    for chosen in ([0, 1], [2], [2, 0]):
+        own = beton.subset(np.array(chosen))
+        heights, widths = own.shapes.of(np.arange(len(chosen)))
+        assert list(zip(heights, widths, strict=True)) == [sides[k] for k in chosen]
 
 
 def test_no_samples() -> None:

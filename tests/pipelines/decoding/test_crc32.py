@@ -28,6 +28,26 @@ def test_checksums_are_those_of_zlib() -> None:
     assert crc32_of(data, offsets[:0], sizes[:0]).shape == (0,)
 
 
+def test_all_samples_were_read_only_after_each_one_was(tmp_path: Path) -> None:
+    path = tmp_path / "train.beton"
+    write_beton(path, [noise(9, 7, seed) for seed in range(6)], [0] * 6, [(9, 7)] * 6)
+    whole = path.read_bytes()
+    reader = FirstRead(Beton(path), "error")
+    for _ in range(5):  # many more reads than samples, but not of the last one
+        assert reader.bad(np.arange(5)) == []
+        assert reader.has_read(np.arange(5))
+        assert not reader.has_read(np.arange(6))
+    assert reader.bad(np.arange(6)) == []
+    assert all(reader.has_read(np.arange(6)) for _ in range(3))
+    assert FirstRead(Beton(path).subset(np.arange(0)), "error").bad(np.arange(0)) == []
+    at = int(Beton(path).offsets[2])
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    skipping = FirstRead(Beton(path), "skip")
+    for _ in range(5):
+        assert skipping.bad(np.arange(6)) == [2], "it is never read as a sound one"
+        assert not skipping.has_read(np.arange(6))
+
+
 def test_a_damaged_raw_sample_is_found_at_the_first_read(tmp_path: Path) -> None:
     """Each single byte: the first, one in the middle, the last."""
     path = tmp_path / "train.beton"
