@@ -55,6 +55,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
     if missing:
         lines.append(f"warning: there is no image in: {', '.join(missing)}")
     lines += [f"note: {printable(note)}" for note in source.listing.notes]
+    lines += [f"warning: {printable(warning)}" for warning in source.listing.warnings]
     lines += balance(source)
     if large := _large(source, encoding):
         lines.append(large)
@@ -62,20 +63,20 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
 
 
 def report(
-    lines: Iterable[str],
+    manifest: Manifest,
     left_out: Iterable[tuple[str, str]],
     rejected: Sequence[tuple[str, Rejected]],
     damaged: Sequence[tuple[str, Rejected]],
 ) -> str:
-    """The text of report.txt: the account, then all files that were left out, rejected or damaged.
+    """The text of report.txt: the account, the conversions, and files left out, bad or damaged.
 
     Args:
-        lines: The account.
+        manifest: The manifest of the dataset.
         left_out: Path and reason of each file that was not taken as an image.
         rejected: Split and sample of each sample that was not stored.
         damaged: Split and sample of each sample that was stored although its decoder warns.
     """
-    text = [*lines]
+    text = [*manifest.account, *_conversions(manifest)]
     if paths := sorted(left_out):
         text += ["", "left out:", *(f"  {printable(path)}: {reason}" for path, reason in paths)]
     for title, samples in (("rejected", rejected), (_DAMAGED, damaged)):
@@ -119,15 +120,7 @@ def closing_words(manifest: Manifest, out: Out) -> list[str]:
         f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB"
         for name, info in manifest.splits.items()
     ]
-    if manifest.converted:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
-        lines.append(f"converted: {reasons}")
-    lines += [
-        f"warning: {number:,} images use only {bits} of their 16 bits and become dark. If they were"
-        f" recorded with {bits} bits, run prep again with --bits {bits}"
-        for bits in (8, 10, 12)
-        if (number := manifest.converted.get(f"only {bits} of 16 bits used"))
-    ]
+    lines += _conversions(manifest)
     if manifest.rejected:
         lines.append(f"left out: {manifest.rejected:,} images, listed in {place}/{REJECTED}")
     if manifest.damaged:
@@ -146,6 +139,20 @@ def closing_words(manifest: Manifest, out: Out) -> list[str]:
         "next:",
         f"  slipform prep show {folder}{figure}",
         f"  slipform train {folder}",
+    ]
+
+
+def _conversions(manifest: Manifest) -> list[str]:
+    """The lines about images that were changed."""
+    lines = []
+    if manifest.converted:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
+        lines.append(f"converted: {reasons}")
+    return lines + [
+        f"warning: {number:,} images use only {bits} of their 16 bits and become dark. If they were"
+        f" recorded with {bits} bits, run prep again with --bits {bits}"
+        for bits in (8, 10, 12)
+        if (number := manifest.converted.get(f"only {bits} of 16 bits used"))
     ]
 
 

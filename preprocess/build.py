@@ -128,7 +128,7 @@ def finish(
             )
     if written.rejected:
         _write_rejected(folder / REJECTED, written.rejected)
-    text = report(manifest.account, left_out, written.rejected, written.damaged)
+    text = report(manifest, left_out, written.rejected, written.damaged)
     write_whole(folder / REPORT, text)
     write_manifest(folder, manifest)
 

@@ -214,7 +214,7 @@ def _run(
     with opened(dataset, source, download, options) as samples:
         click.echo("\n".join(account(samples, how)))
         if dry_run:
-            click.echo("\n".join([*survey(samples), "dry run: nothing was written"]))
+            click.echo("\n".join([*survey(samples, how), "dry run: nothing was written"]))
             return
         if shards:
             own = source or download, options, out, how, on_bad, threads, shards

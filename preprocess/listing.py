@@ -40,6 +40,7 @@ class Listing:
         left_out: (path below the source, reason) of each file or folder that was left out.
         linked: Linked folders that were followed.
         notes: Other facts that the user should know, one sentence each.
+        warnings: Facts that are probably mistakes, one sentence each.
     """
 
     layout: str = ""
@@ -47,6 +48,7 @@ class Listing:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     linked: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def leave_out(self, path: str, reason: str) -> None:
         """Note that a file or folder was left out.

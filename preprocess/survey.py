@@ -17,6 +17,7 @@ from PIL import Image
 from slipform.pipelines.decoding.any_image import check_size, quiet_decoders
 from slipform.pipelines.decoding.image_file import FORMATS, looks_like_image
 from slipform.pipelines.errors import printable
+from slipform.preprocess.encode import Encoding
 from slipform.preprocess.listing import some
 from slipform.preprocess.read_sample import read_sample
 from slipform.preprocess.source import Arrays, Generated, Samples, SampleSource
@@ -57,11 +58,12 @@ def size_of(samples: Samples, index: int) -> tuple[int, int] | None:
     return seen.sizes[0] if seen.sizes else None
 
 
-def survey(source: SampleSource) -> list[str]:
+def survey(source: SampleSource, encoding: Encoding) -> list[str]:
     """Examine up to 1,000 evenly spaced images of each split.
 
     Args:
         source: The dataset.
+        encoding: How its samples will be stored.
 
     Returns:
         Lines without control characters. Important ones begin with "warning". Empty: the source
@@ -89,6 +91,12 @@ def survey(source: SampleSource) -> list[str]:
     formats = ", ".join(f"{number:,} {name}" for name, number in seen.formats.most_common())
     if formats:
         lines.append(f"formats: {formats}")
+    others = seen.formats.total() - seen.formats["JPEG"]
+    if others and encoding.mode == "keep":
+        lines.append(
+            f"note: {others:,} of {looked:,} images are not JPEGs, and will be stored as JPEGs of"
+            f" quality {encoding.quality}. --encoding raw stores the pixels of all images"
+        )
     if seen.sizes:
         widths, heights = ([size[axis] for size in seen.sizes] for axis in (0, 1))
         lines.append(

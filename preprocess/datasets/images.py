@@ -30,6 +30,7 @@ def _read(
     list_file: str,
     image_column: str,
     label_column: str,
+    label_separator: str,
     split_column: str,
     class_columns: str,
     class_names: Path | None,
@@ -46,7 +47,14 @@ def _read(
 
     listing = Listing()
     hints = Hints(
-        list_file, image_column, label_column, split_column, class_columns, class_names, unlabeled
+        list_file,
+        image_column,
+        label_column,
+        label_separator,
+        split_column,
+        class_columns,
+        class_names,
+        unlabeled,
     )
     kind, place = find_layout(source, layout, hints, listing)
     found = kind.read(place, hints, listing)
@@ -126,6 +134,11 @@ DATASETS = (
             ),
             _option(["--image-column"], "The column with the path, or with the bytes of an image."),
             _option(["--label-column"], "The column, or key of JSON, with the label or labels."),
+            _option(
+                ["--label-separator"],
+                "Text between the labels of an image, such as , in `cat,dog`: labels are divided"
+                " there, in the label column or key, or in .cls and .txt files of tars.",
+            ),
             _option(["--split-column"], "The column with the split: train, val or test."),
             _option(
                 ["--class-columns"],

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.errors import DatasetError, printable
+from slipform.preprocess.layouts.label_cells import check_sum
 from slipform.preprocess.layouts.label_names import Label
-from slipform.preprocess.layouts.list_columns import check_sum
 
 __all__ = ["as_labels", "class_values"]
 

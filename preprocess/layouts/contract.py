@@ -29,6 +29,8 @@ class Hints:
         list_file: Name of the list of images.
         image_column: The column with the path or the bytes of an image.
         label_column: The column, or the key of JSON, with the label or labels.
+        label_separator: Text that stands between the labels of an image. "": only columns such
+            as "labels" have several labels in a text.
         split_column: The column with the split.
         class_columns: Columns that hold a number for each class, separated by commas. "others": all
             columns but those of the image and the split.
@@ -43,16 +45,17 @@ class Hints:
     list_file: str = ""
     image_column: str = ""
     label_column: str = ""
+    label_separator: str = ""
     split_column: str = ""
     class_columns: str = ""
     class_names: Path | None = None
     unlabeled: Unlabeled = "skip"
 
     def __post_init__(self) -> None:
-        if self.class_columns and (self.label_column or self.class_names):
+        if self.class_columns and (self.label_column or self.class_names or self.label_separator):
             raise ConfigError(
                 "--class-columns gives the labels and the names of the classes: leave out"
-                " --label-column and --class-names"
+                " --label-column, --label-separator and --class-names"
             )
 
     @property

@@ -31,6 +31,7 @@ OPTIONS = {
     "list_file": "--list",
     "image_column": "--image-column",
     "label_column": "--label-column",
+    "label_separator": "--label-separator",
     "split_column": "--split-column",
     "class_columns": "--class-columns",
     "class_names": "--class-names",

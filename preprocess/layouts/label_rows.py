@@ -15,9 +15,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.errors import ConfigError, DatasetError, printable
 from slipform.pipelines.label_table import LabelKind, LabelTable
-from slipform.preprocess.layouts.contract import Divided, Unlabeled
+from slipform.preprocess.layouts.contract import Divided, Hints
+from slipform.preprocess.layouts.label_cells import separator_warning
 from slipform.preprocess.layouts.label_names import Classes, Label, is_blank, names_in
 from slipform.preprocess.listing import Listing, some
 from slipform.preprocess.source import Labels
@@ -27,6 +28,7 @@ __all__ = ["Parts", "Rows", "Store", "divide_rows"]
 
 _SHOWN = 5
 _BACKGROUND = "background"
+_NO_HINTS = Hints()
 
 
 class Store(Protocol):
@@ -139,21 +141,20 @@ class Rows:
     rule: str = ""
 
 
-def divide_rows(
-    rows: Rows, place: Path, listing: Listing, unlabeled: Unlabeled = "skip"
-) -> Divided:
+def divide_rows(rows: Rows, place: Path, listing: Listing, hints: Hints = _NO_HINTS) -> Divided:
     """Number the labels and divide the rows into splits.
 
     Args:
         rows: The rows.
         place: Where they come from, for messages.
         listing: Rows that are left out are noted in it, with the reason.
-        unlabeled: What becomes of rows without a label: see `Hints`.
+        hints: What becomes of rows without a label, and whether their labels were divided.
 
     Returns:
         The classes, and the samples by split.
 
     Raises:
+        ConfigError: A separator is given, and no row has several labels.
         DatasetError: No row can be used, there are no rows of train, a label is not a class, rows
             have labels of several kinds, or a row has no label and `unlabeled` is "error".
     """
@@ -162,9 +163,9 @@ def divide_rows(
     kept, blank = [], 0
     for index, (label, split) in enumerate(zip(rows.labels, splits, strict=True)):
         without = is_blank(label)
-        if without and unlabeled == "error":
+        if without and hints.unlabeled == "error":
             raise _unlabeled_error(rows, place)
-        if without and unlabeled == "skip":
+        if without and hints.unlabeled == "skip":
             reason = "it has no label"
         elif given and not rows.splits[index]:
             reason = "it has no split, and others have one"
@@ -183,6 +184,15 @@ def divide_rows(
             f"{place}: no labeled image belongs to train; the splits are: {found}. {_why(listing)}"
         )
     kind = _kind(rows, kept, place)
+    if hints.label_separator and kind != "multi":
+        raise ConfigError(
+            f'--label-separator "{printable(hints.label_separator)}" has no effect: no label of'
+            f" {place} has it. Give the text that stands between labels, or leave it out."
+        )
+    # Names that a file or schema gives are classes, whatever is in them.
+    if kind == "single" and rows.classes is None:
+        warning = separator_warning(rows.labels[index] for index in kept)
+        listing.warnings += [warning] if warning else []
     classes = Classes.of(rows.classes, (names_in(rows.labels[index]) for index in kept), place)
     background = list[str | int]()
     if blank and kind != "multi":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,13 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     images = all_images(folder, listing)
     listing.use(*(str(path.relative_to(folder)) for path in lists))
     paths = match_images(entries, images, splits, place)
-    splits = splits if any(splits) else _splits_of_folders(paths)
+    rule = "splits of the list"
+    by_list = any(splits)
+    splits = splits if by_list else _splits_of_folders(paths)
+    marks = {name: None for columns in lists.values() for name in columns.marks}
+    if written.marked and (by_list or not any(splits)):
+        splits, rule = written.marked, f"splits of the list by {printable(', '.join(marks))}"
+        marks = {}
     for image in sorted({*images} - {*paths}):
         listing.leave_out_image(image, "image that no list names")
     names = written.classes
@@ -73,6 +79,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     listing.layout = "list of images: " + ", ".join(
         f"{printable(str(path.relative_to(folder)))} ({columns})" for path, columns in lists.items()
     )
+    _note_unused(lists, marks, listing)
     keeps_blank = hints.unlabeled == "background"
     kept = _without_repeats(entries, paths, labels, splits, listing, keeps_blank=keeps_blank)
     rows = Rows(
@@ -80,9 +87,24 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
         [labels[i] for i in kept],
         [splits[i] for i in kept],
         names,
-        "splits of the list" if any(splits) else "",
+        rule if any(splits) else "",
     )
-    return divide_rows(rows, place, listing, hints.unlabeled)
+    return divide_rows(rows, place, listing, hints)
+
+
+def _note_unused(lists: Mapping[Path, Columns], marks: Iterable[str], listing: Listing) -> None:
+    """Note the columns that are not used: those of `marks`, and those that have no meaning."""
+    from slipform.preprocess.layouts.list_tables import columns
+    from slipform.preprocess.listing import some
+
+    unused = dict.fromkeys(
+        name
+        for path, chosen in lists.items()
+        for name in columns(path)
+        if name.strip() and (name in marks or name not in chosen.names)
+    )
+    if unused:
+        listing.notes.append(f"columns not used: {some([*unused])}")
 
 
 def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
@@ -221,6 +243,7 @@ LAYOUT = Layout(
         "list_file",
         "image_column",
         "label_column",
+        "label_separator",
         "split_column",
         "class_columns",
         "class_names",

@@ -5,25 +5,22 @@ In: the names of the columns, and what the options say. Out: the chosen columns.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import DatasetError, printable, unknown
 from slipform.preprocess.layouts.contract import Hints
-from slipform.preprocess.layouts.label_names import Label
 
 __all__ = [
     "Columns",
     "advice",
-    "as_label",
-    "check_sum",
     "choose_columns",
     "label_column",
+    "split_of_marks",
     "text_of",
 ]
 
@@ -39,10 +36,10 @@ _LABEL = (
     *("variety", "diagnosis", "fine_label", "class_id", "label_id", "category_id", "y"),
 )
 _SPLIT = ("split", "set", "subset", "partition", "data_set", "phase")
-_SEVERAL = {"labels", "classes", "categories", "targets", "tags"}
+# Columns of true and false, as fastai writes them, and the split of the rows that are true.
+_MARKS = {"is_valid": "val", "is_test": "test"}
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SHOWN = 8
-_SUM_TOLERANCE = 1e-3  # of shares that were rounded
-_SEPARATORS = re.compile(r"[;|]")
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,20 @@ class Columns:
         label: The column with the label or labels. "": `classes` has them.
         split: The column with the split. "": there is none.
         classes: Columns with a number for each class.
+        marks: If there is no column with the split: column -> split of the rows that are true.
     """
 
     image: str
     label: str
     split: str = ""
     classes: tuple[str, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """The names of all columns."""
-        return [name for name in (self.image, self.label, self.split, *self.classes) if name]
+        every = (self.image, self.label, self.split, *self.classes, *self.marks)
+        return [name for name in every if name]
 
     def __str__(self) -> str:
         """The names, as text for people."""
@@ -100,9 +100,14 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
         name or _usual(usual, others)
         for name, usual in zip(given, (_IMAGE, _LABEL, _SPLIT), strict=True)
     )
-    if hints.class_columns and image:
-        return Columns(image, "", split, _of_classes(names, classes, (image, split), path))
-    return Columns(image, label, split) if image and label else None
+    if not image or not (label or hints.class_columns):
+        return None
+    numbers: tuple[str, ...] = ()
+    if hints.class_columns:
+        label, numbers = "", _of_classes(names, classes, (image, split), path)
+    free = [name for name in others if name not in (image, label, *numbers)]
+    marks = {} if split else {name: _MARKS[_plain(name)] for name in free if _plain(name) in _MARKS}
+    return Columns(image, label, split, numbers, marks)
 
 
 def advice(names: Sequence[str], hints: Hints) -> str:
@@ -157,8 +162,31 @@ def label_column(names: Sequence[str], hints: Hints) -> str:
 
 
 def _usual(usual: Iterable[str], names: Sequence[str]) -> str:
-    plain = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in names}
+    plain = {_plain(name): name for name in names}
     return next((plain[name] for name in usual if name in plain), "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().lower())
+
+
+def split_of_marks(row: Mapping[str, Any], marks: Mapping[str, str]) -> str:
+    """The split that columns of true and false give to a row.
+
+    Args:
+        row: The values of the row.
+        marks: See `Columns`.
+
+    Returns:
+        "train", if all are false. "": there are no such columns, a value is none of True, False, 1
+        and 0, or two are true.
+    """
+    values = [_TRUTH.get(str(row.get(name)).strip().lower().removesuffix(".0")) for name in marks]
+    if not values or None in values or sum(map(bool, values)) > 1:
+        return ""
+    return next(
+        (split for split, true in zip(marks.values(), values, strict=True) if true), "train"
+    )
 
 
 def text_of(value: Any) -> str:
@@ -176,70 +204,3 @@ def text_of(value: Any) -> str:
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"a {type(value).__name__} is no text")
     return "" if value is None else str(value).strip()
-
-
-def as_label(value: Any, column: str) -> Label:
-    """A value of a column as label.
-
-    Args:
-        value: Text, a number, a truth value, a list of such, an object with a share of each class,
-            or None.
-        column: Name of the column. Text in a column such as "labels" is divided at ; and |.
-
-    Returns:
-        The label.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(value, str) and column.strip().lower() in _SEVERAL:
-        parts = [part.strip() for part in _SEPARATORS.split(value)]
-        return parts[0] if len(parts) == 1 else [part for part in parts if part]
-    if isinstance(value, list | tuple):
-        return [one for one in map(_as_one, value) if one is not None]
-    return _as_shares(value) if isinstance(value, dict) else _as_one(value)
-
-
-def _as_shares(value: dict[Any, Any]) -> dict[str, float] | None:
-    """Shares of classes as label. None: there are no shares."""
-    found = {str(name): share for name, share in value.items() if share is not None}
-    for name, share in found.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise ValueError(
-                "a dict is no label, unless it has a share of each class, 0 to 1:"
-                f" {printable(name)} has {printable(str(share))[:40]}"
-            )
-        if not name.strip():
-            raise ValueError("a share has no class")
-    if not found:
-        return None
-    check_sum(found.values())
-    return found
-
-
-def check_sum(shares: Collection[float]) -> None:
-    """Check that shares of classes sum to 1.
-
-    Args:
-        shares: The shares of an image.
-
-    Raises:
-        ValueError: They have another sum.
-    """
-    if abs(math.fsum(shares) - 1) > _SUM_TOLERANCE:
-        raise ValueError(f"the shares sum to {math.fsum(shares):g}: give shares that sum to 1")
-
-
-def _as_one(value: Any) -> str | int | None:
-    """A value as one label."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        if value != value:  # how pandas writes no value
-            return None
-        if value.is_integer():
-            return int(value)
-        raise ValueError(f"{value} is a measurement, not a class")
-    if value is None or isinstance(value, str | int):
-        return value
-    raise ValueError(f"a {type(value).__name__} is no label")

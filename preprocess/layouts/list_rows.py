@@ -12,8 +12,9 @@ from pathlib import Path
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.layouts.class_columns import as_labels, class_values
 from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_cells import as_label
 from slipform.preprocess.layouts.label_names import Label
-from slipform.preprocess.layouts.list_columns import Columns, as_label, text_of
+from slipform.preprocess.layouts.list_columns import Columns, split_of_marks, text_of
 from slipform.preprocess.layouts.list_tables import class_label, read_rows
 from slipform.preprocess.layouts.parquet_columns import named
 from slipform.preprocess.listing import Listing
@@ -29,12 +30,15 @@ class Written:
         entries: For each row the folder of its list below the source, and the image.
         labels: The label of each row.
         splits: The split of each row. "": none is given.
+        marked: The split of each row, where columns such as is_valid divide the rows of train.
+            Empty: there are none, or they give no splits.
         classes: The names of the classes, where the lists say them. None: they do not.
     """
 
     entries: list[tuple[str, str]]
     labels: list[Label]
     splits: list[str]
+    marked: list[str]
     classes: Sequence[str] | None
 
 
@@ -62,6 +66,7 @@ def read_lists(
             classes than the first one.
     """
     entries, labels, splits_of_rows = list[tuple[str, str]](), list[Label](), list[str]()
+    marked = list[str]()
     values, names = [], dict[tuple[str, ...] | None, None]()
     first = next(iter(lists))
     for path, columns in lists.items():
@@ -78,15 +83,20 @@ def read_lists(
                 if columns.classes:
                     values.append(class_values(row, columns.classes))
                 else:
-                    label = as_label(row.get(columns.label), columns.label)
+                    label = as_label(row.get(columns.label), columns.label, hints.label_separator)
                     labels.append(named(label, own))
                 entries.append((below, text_of(row.get(columns.image))))
                 split = text_of(row.get(columns.split)) if columns.split else splits[path]
                 splits_of_rows.append(split)
+                divided = columns.marks and split in ("", "train")
+                marked.append(split_of_marks(row, columns.marks) if divided else split)
             except ValueError as error:
                 raise DatasetError(f"{path}, row {number}: {error}.") from None
     if lists[first].classes:
         labels, words = as_labels(values, [entry for _, entry in entries], folder)
         listing.notes.append(f"the columns of the classes are read as {words}")
     classes = next(iter(names)) if len(names) == 1 else None
-    return Written(entries, labels, splits_of_rows, classes)
+    marks = {split for columns in lists.values() for split in columns.marks.values()}
+    others = any(columns.split for columns in lists.values()) or marks & {*splits.values()}
+    usable = marks and not others and all(marked) and "train" in marked
+    return Written(entries, labels, splits_of_rows, marked if usable else [], classes)

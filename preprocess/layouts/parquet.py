@@ -44,7 +44,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     listing.used[".parquet"] = len(rows.labels)
     note_others(place, files, "file beside the Parquet files", listing)
     rows.rule = "splits by the names of files" if any(rows.splits) else ""
-    return divide_rows(rows, place, listing, hints.unlabeled)
+    return divide_rows(rows, place, listing, hints)
 
 
 def _files(place: Path) -> list[Path]:
@@ -70,5 +70,12 @@ LAYOUT = Layout(
     help="Parquet files with the bytes of images",
     find=_find,
     read=_read,
-    options=("image_column", "label_column", "split_column", "class_names", "unlabeled"),
+    options=(
+        "image_column",
+        "label_column",
+        "label_separator",
+        "split_column",
+        "class_names",
+        "unlabeled",
+    ),
 )

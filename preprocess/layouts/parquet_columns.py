@@ -72,7 +72,8 @@ def find_columns(
     label = hints.label_column or (
         _single(numbered, path, "labels", "--label-column") if numbered else ""
     )
-    chosen = choose_columns(schema.names, Hints("", image, label, hints.split_column), path)
+    wanted = Hints(image_column=image, label_column=label, split_column=hints.split_column)
+    chosen = choose_columns(schema.names, wanted, path)
     if chosen is None:
         raise DatasetError(
             f"{path} has the columns {', '.join(map(printable, schema.names))}. Name the one with"

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.layouts.class_names import read_class_names
 from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_cells import as_label
 from slipform.preprocess.layouts.label_names import Label
 from slipform.preprocess.layouts.label_rows import Rows
-from slipform.preprocess.layouts.list_columns import as_label, text_of
+from slipform.preprocess.layouts.list_columns import text_of
 from slipform.preprocess.layouts.parquet_columns import ImageColumn, find_columns, named
 from slipform.preprocess.layouts.parquet_file import SMALLER, batches, opened
 
@@ -176,7 +177,7 @@ def read_parquet(
                 wanted = [column for column in (label, split) if column]
                 wanted += [f"{image.name}.path"] if "path" in image.parts else []
                 for batch in batches(file, root / name, number, wanted, _LABEL_BYTES):
-                    labels += _labels(root / name, batch, label, ours)
+                    labels += _labels(root / name, batch, label, ours, hints.label_separator)
                     splits += (
                         _texts(root / name, batch, split)
                         if split
@@ -197,12 +198,14 @@ def read_parquet(
     return Rows(store, labels, splits, classes, columns)
 
 
-def _labels(path: Path, batch: Any, column: str, classes: Sequence[str] | None) -> list[Label]:
+def _labels(
+    path: Path, batch: Any, column: str, classes: Sequence[str] | None, separator: str
+) -> list[Label]:
     """The labels in a record batch. Numbers of a ClassLabel become names; its -1 stands for no
     label."""
     values = batch.column(batch.schema.get_field_index(column)).to_pylist()
     try:
-        return [named(as_label(value, column), classes) for value in values]
+        return [named(as_label(value, column, separator), classes) for value in values]
     except ValueError as error:
         raise DatasetError(f"{path}, column {printable(column)}: {error}.") from None
 

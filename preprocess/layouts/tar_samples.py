@@ -22,9 +22,10 @@ from slipform.pipelines.files import open_regular
 from slipform.preprocess.archive import tar_members
 from slipform.preprocess.compressed import blocks
 from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_cells import as_label
 from slipform.preprocess.layouts.label_names import Label
 from slipform.preprocess.layouts.label_rows import Rows
-from slipform.preprocess.layouts.list_columns import as_label, label_column
+from slipform.preprocess.layouts.list_columns import label_column
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.splits import split_of_path
 
@@ -255,11 +256,11 @@ def _label(content: bytes, ending: str, hints: Hints, keys: set[str]) -> Label:
     """The label that a file holds. `keys` gets the keys of a JSON object that has none."""
     text = content.decode("utf-8-sig").strip()
     if ending != "json":
-        return text
+        return as_label(text, "", hints.label_separator)
     value = json.loads(text)
     if isinstance(value, dict):
         column = label_column([*value], hints)
         if not column and len(keys) < _MAX_KEYS:
             keys.update(map(str, value))
-        return as_label(value[column], column) if column else None
-    return as_label(value, "")
+        return as_label(value[column], column, hints.label_separator) if column else None
+    return as_label(value, "", hints.label_separator)

@@ -63,7 +63,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     if place.is_file():
         rows.splits = [""] * len(rows.labels)
     rows.rule = "splits by the names of tars" if any(rows.splits) else ""
-    return divide_rows(rows, place, listing, hints.unlabeled)
+    return divide_rows(rows, place, listing, hints)
 
 
 def _files(place: Path) -> list[Path]:
@@ -79,5 +79,5 @@ LAYOUT = Layout(
     help="WebDataset tars (images with .cls, .json or .txt)",
     find=_find,
     read=_read,
-    options=("label_column", "class_names", "unlabeled"),
+    options=("label_column", "label_separator", "class_names", "unlabeled"),
 )

@@ -50,6 +50,24 @@ def test_the_files(root: Path) -> None:
     assert "Traceback" not in text
 
 
+def test_images_that_are_not_jpegs(root: Path) -> None:
+    for k in range(2):
+        Image.new("RGB", (40, 30)).save(root / f"dog/a{k}.png")
+    Image.fromarray(np.full((9, 8), 200, np.uint16)).save(root / "dog/dark.png")
+    words = "note: 3 of 41 images are not JPEGs, and will be stored as JPEGs of quality 80."
+    assert words in prep(root, "--quality", "80", "--dry-run")
+    assert "not JPEGs" not in prep(root, "--encoding", "raw", "--dry-run")
+    printed = prep(root).splitlines()
+    report = (root.parent / "raw-out/report.txt").read_text().splitlines()
+    assert "warning: 1 images use only 8 of their 16 bits and become dark." in " ".join(report)
+    converted = [line for line in printed if line.startswith(("converted: ", "warning: "))]
+    assert "3 not a jpeg" in " ".join(converted)
+    assert [line for line in report if line.startswith(("converted: ", "warning: "))] == converted
+    for path in root.glob("dog/*.png"):
+        path.unlink()
+    assert "not JPEGs" not in prep(root, "--dry-run")
+
+
 def test_no_image_for_train(root: Path) -> None:
     """The dry run fails as the run does."""
     more = ("--val-fraction", "0.99", "--dry-run")

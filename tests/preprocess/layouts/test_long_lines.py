@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slipform.preprocess.layouts.list_columns import as_label
+from slipform.preprocess.layouts.label_cells import as_label
 from tests.preprocess.layouts.test_imagenet import images
 from tests.preprocess.sources import jpeg, prep, stored, write
 
@@ -29,6 +29,17 @@ def test_lists_of_imagenet(tmp_path: Path, character: str) -> None:
 @pytest.mark.parametrize("character", [" ", ";", "| "])
 def test_several_labels(character: str) -> None:
     assert as_label("a" + character * LENGTH + "; b", "labels") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("part", "label"),
+    [("'a',", "a"), ("'a' , ", "a"), ("-1,", -1), ("[", ""), ("\\\\", ""), ("'", ""), ("1", "")],
+)
+def test_lists_in_text(part: str, label: str | int) -> None:
+    """A label of "" stands for a text that is no list."""
+    count = LENGTH // 10 // len(part)
+    text = f"[{part * count}]"
+    assert as_label(text, "labels") == ([label] * count if label else text)
 
 
 @pytest.mark.parametrize("character", ["/", "x/", "\\\\", " "])

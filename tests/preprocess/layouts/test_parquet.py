@@ -262,3 +262,13 @@ def test_classes_with_numbers_as_names(tmp_path: Path) -> None:
     names = write(tmp_path / "names.txt", "x\ny\nz\n")
     prep(raw, "--class-names", str(names))
     assert [label for _, label, _ in stored(raw)["train"]] == ["x", "y", "z", "x"]
+
+
+def test_the_separator_and_the_warning(tmp_path: Path) -> None:
+    parquet(tmp_path / "raw/x.parquet", table(range(3), kind=["a|b", "a", "b"]))
+    chosen = ("--label-column", "kind")
+    assert "--label-separator '|'" in prep(tmp_path / "raw", *chosen)
+    prep(tmp_path / "raw", *chosen, "--label-separator", "|")
+    manifest = open_dataset(tmp_path / "raw-out").manifest
+    assert (manifest.labels, manifest.classes) == ("multi", ["a", "b"])
+    assert manifest.splits["train"].label_counts == [2, 2]
