@@ -12,14 +12,27 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-__all__ = ["by_name", "by_order", "extra_blocks", "fitting", "prefix_of"]
+__all__ = ["by_name", "by_order", "extra_blocks", "fit", "fitting", "is_averaged", "prefix_of"]
+
+# As words of their own: "model_ema", "EMACallback", but not "schema". Programs that average weights
+# evaluate the averaged ones: timm's state_dict_ema, model_ema of torchvision's references.
+_AVERAGED = re.compile(r"(?<![A-Za-z])(?i:ema|swa|averaged?)(?![a-z])")
+
+
+def is_averaged(name: str) -> bool:
+    """Whether a key or a prefix names averaged weights: "model_ema", "ema_model.module.".
+
+    Args:
+        name: Any name.
+    """
+    return _AVERAGED.search(name) is not None
 
 
 def prefix_of(wanted: Mapping[str, object], state: Mapping[str, object]) -> str:
     """The common prefix of a file's names that matches most of the net's names.
 
-    If two prefixes match equally many names, the first one in the file is used. Tensors with other
-    prefixes are not used.
+    If two prefixes match equally many names, that of averaged weights is used, else the first one
+    in the file. Tensors with other prefixes are not used.
 
     Args:
         wanted: The net's names.
@@ -31,7 +44,7 @@ def prefix_of(wanted: Mapping[str, object], state: Mapping[str, object]) -> str:
         for i in range(1, len(parts)):
             if ".".join(parts[i:]) in wanted:
                 counts[".".join(parts[:i]) + "."] += 1
-    return counts.most_common(1)[0][0]
+    return max(counts, key=lambda prefix: (counts[prefix], is_averaged(prefix)))
 
 
 def by_name(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:
@@ -57,6 +70,20 @@ def fitting(
     """
     found = by_name(wanted, state)
     return [key for key in names if key in found and wanted[key].shape == state[found[key]].shape]
+
+
+def fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How well a state dict fits a net, to be compared with that of other state dicts.
+
+    Args:
+        wanted: The net's tensors.
+        state: The file's tensors.
+
+    Returns:
+        How many names and shapes fit, and the number of tensors, up to that of the net: in files
+        with other names than the net's, none fit.
+    """
+    return len(fitting(wanted, state, wanted)), min(len(state), len(wanted))
 
 
 def by_order(

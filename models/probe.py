@@ -110,10 +110,20 @@ def check_size(model: nn.Module, name: str, image_size: int) -> None:
     try:
         output_shape(model, 2, 3, image_size, image_size)
     except _DOES_NOT_FIT as error:
+        advice = (
+            "Take sizes that it can take, or a convolutional net that ends in a global pooling."
+        )
+        # timm's transformers have the attribute if they have the option.
+        dynamic = getattr(model, "dynamic_img_size", None)
+        if dynamic is False:
+            advice = "Set model.options.dynamic_img_size = true."
+        elif dynamic is True:
+            advice = (
+                "Take multiples of its patch size, or set model.options.dynamic_img_pad = true."
+            )
         raise ConfigError(
             f'"{name}" was built for augment.image_size and cannot take images of {image_size} px,'
-            " as train.image_sizes or train.eval_size ask. Take sizes that it can take, or a net"
-            " that ends in a global pooling."
+            f" as train.image_sizes or train.eval_size ask. {advice}"
         ) from error
 
 

@@ -35,6 +35,8 @@ _OPTIONS: dict[str, Any] = {
     "patch_drop_rate": _Rate,
     "drop_block_rate": _Rate,
     "global_pool": str,
+    "dynamic_img_size": bool,
+    "dynamic_img_pad": bool,
 }
 
 
@@ -54,12 +56,13 @@ def names() -> tuple[str, ...]:
 
 
 def prefixed(name: str) -> tuple[str, ...]:
-    """ "timm/NAME" if timm has a net NAME, else an empty text.
+    """ "timm/NAME" if timm has the net of a name, else nothing.
 
     Args:
-        name: Any name.
+        name: Any name; of NAME, NAME.TAG or "hf-hub:timm/NAME.TAG", NAME is looked for.
     """
-    return tuple(one for one in names() if one == PREFIX + name.partition(".")[0])
+    net = name.rpartition("/")[2].partition(".")[0]
+    return tuple(one for one in names() if one == PREFIX + net)
 
 
 @cache
@@ -80,8 +83,8 @@ def find(name: str) -> Net:
         name: "timm/NAME" or "timm/NAME.TAG".
 
     Returns:
-        The builder. Its options are timm's rates of dropout and drop path, and global_pool, as far
-        as the net's class takes them.
+        The builder. Its options are timm's rates of dropout and drop path, global_pool and those of
+        the image size, as far as the net's class takes them.
 
     Raises:
         ConfigError: timm is not installed, or it has no such net or tag.
@@ -122,7 +125,10 @@ def _check(name: str) -> None:
 
     net, _, tag = name.removeprefix(PREFIX).partition(".")
     if not timm.is_model(net):
-        near = difflib.get_close_matches(net, timm.list_models(), n=5, cutoff=0.5)
+        # "hf-hub:timm/NAME" is how timm and the pages of its weights write the same names.
+        near = difflib.get_close_matches(
+            net.rpartition("/")[2], timm.list_models(), n=5, cutoff=0.5
+        )
         listed = ", ".join(PREFIX + one for one in near) or "nothing"
         raise ConfigError(
             f'there is no timm net "{net}". Similar names: {listed}. All: slipform list nets timm/'

@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -110,7 +111,8 @@ def load_weights(
             changed.
     """
     if is_path(source):
-        found = _adapted(model, read_state(Path(source).expanduser()), pretrained)
+        read = read_state(Path(source).expanduser(), partial(matching.fit, model.state_dict()))
+        found = _adapted(model, read, pretrained)
     elif pretrained is None:
         found = read_imagenet(source, name)
     else:

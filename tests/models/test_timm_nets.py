@@ -10,11 +10,13 @@ import pytest
 import timm
 import torch
 from timm.data import create_transform, resolve_data_config
+from timm.models.vision_transformer import checkpoint_filter_fn
 from timm.optim import create_optimizer_v2
 from torch import nn
 
 from slipform.models import freeze, timm_nets
 from slipform.models.heads import head_names
+from slipform.models.probe import check_size
 from slipform.models.registry import build, describe, find, names, own_input
 from slipform.models.spec import ModelConfig
 from slipform.models.weight_file import write_weights
@@ -160,6 +162,8 @@ def test_dropout_and_drop_path_reach_the_net() -> None:
     [
         ("timm/resnt18", r'no timm net "resnt18"\. Similar names: timm/resnet18, '),
         ("timm/resnet18.a9_in1k", r'no weights with the tag "a9_in1k" .* Its tags: a1_in1k, '),
+        ("timm/hf-hub:timm/resnet18.a1_in1k", r"Similar names: timm/resnet18, "),
+        ("hf-hub:timm/resnet18.a1_in1k", 'Did you mean "timm/resnet18"?'),
         ("timm/", "All: slipform list nets timm/"),
         ("convnext_nano", 'Did you mean "timm/convnext_nano"?'),
         ("convnext_nano.in12k", 'Did you mean "timm/convnext_nano"?'),
@@ -175,6 +179,7 @@ def test_wrong_names(name: str, words: str) -> None:
     [
         ({"options": {"drop_path_rate": 1.0}}, "less than 1"),
         ({"options": {"drop_path": 0.1}}, 'Did you mean "drop_path_rate"?'),
+        ({"options": {"dynamic_img_size": "maybe"}}, "give true or false"),
         ({"options": {"img_size": 64}}, 'no timm/test_vit option "img_size"'),
         ({"small_input": True}, 'remove it for "timm/test_vit"'),
         ({"weights": "r160_in1k"}, 'model.name = "timm/test_vit.TAG"'),
@@ -189,6 +194,25 @@ def test_wrong_settings(settings: dict[str, object], words: str) -> None:
 def test_a_size_that_does_not_fit_is_answered_with_sizes_that_do() -> None:
     with pytest.raises(ConfigError, match=r"cannot take images of 30 px\. Sizes that fit: .*224"):
         _build("test_vit", 30)
+
+
+def test_another_size_than_that_of_the_build() -> None:
+    """The logits are those of timm's net of that size, whose loader resizes the positions."""
+    name, on = "vit_tiny_patch16_224", {"dynamic_img_size": True}
+    with pytest.raises(ConfigError, match=r"px.*\. Set model\.options\.dynamic_img_size = true"):
+        check_size(_build(name, 64), name, 96)
+    model = _build(name, 64, options=on).eval()
+    with torch.no_grad():
+        model.head.weight.normal_()  # timm begins with zeros
+        model.pos_embed.normal_()
+    check_size(model, name, 96)
+    theirs = timm.create_model(name, img_size=96, num_classes=NUM_CLASSES).eval()
+    theirs.load_state_dict(checkpoint_filter_fn(model.state_dict(), theirs))
+    images = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(model(images), theirs(images))
+    with pytest.raises(ConfigError, match=r"px.*set model\.options\.dynamic_img_pad = true"):
+        check_size(model, name, 100)
+    check_size(_build(name, 64, options={**on, "dynamic_img_pad": True}), name, 100)
 
 
 def test_torchvisions_nets_stay_the_default_and_need_no_timm(warm_process: Warm) -> None:

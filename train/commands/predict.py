@@ -31,7 +31,7 @@ __all__ = ["predict"]
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Number of classes for each image.",
+    help="Number of classes for each image. Labels that reach their threshold are also shown.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each image.")
 @device_option
@@ -39,7 +39,7 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
     """Classify images with the best epoch of RUN: the most probable classes of each image.
 
     Folders are searched for images at any depth. If images have several labels, * marks a class
-    whose probability reaches its threshold.
+    whose probability reaches its threshold. All of these are shown, before other classes.
 
     \b
     Examples: predict runs/first photo.jpg
@@ -54,19 +54,26 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
     classifier = Classifier.load(run, device)
     files = find_images(paths)
     failed = 0
-    for prediction in classifier.predictions(files, top):
+    # With several labels, more classes than `top` may reach their threshold.
+    count = top if classifier.thresholds is None else max(top, len(classifier.classes))
+    for prediction in classifier.predictions(files, count):
         if prediction.error:
             failed += 1
             click.echo(printable(f"{prediction.path}: {prediction.error}"), err=True)
         elif as_json:
-            classes = [{"class": name, "probability": share} for name, share in prediction.classes]
+            classes = [
+                {"class": name, "probability": share} for name, share in prediction.classes[:top]
+            ]
             values = {"file": str(prediction.path), "classes": classes}
             several = {} if classifier.thresholds is None else {"labels": prediction.labels}
             click.echo(json_text(values | several))
         else:
+            labels = set(prediction.labels)
+            # The sort keeps the order of the probabilities among labels, and among others.
+            found = sorted(prediction.classes, key=lambda one: one[0] not in labels)
             shares = (
-                f"{printable(name)}{'*' * (name in prediction.labels)} {share:.3f}"
-                for name, share in prediction.classes
+                f"{printable(name)}{'*' * (name in labels)} {share:.3f}"
+                for name, share in found[: max(top, len(labels))]
             )
             click.echo("  ".join((printable(str(prediction.path)), *shares)))
     if failed:
