@@ -59,11 +59,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             name = str(first["ctx"]["tag"])
             return (
                 f"{where}.name = {shown(name)}: give {listed(map(shown, allowed))}."
-                f"{nearest(name, allowed)}"
+                f"{_near(name, allowed)}"
             )
         case "literal_error":
             expected = error_words(first)
-            hint = nearest(str(given), re.findall(r'"([^"]*)"', expected))
+            hint = _near(str(given), re.findall(r'"([^"]*)"', expected))
             same = (one for one in complaints if _place(one["loc"], root)[0] == path)
             if any(one["type"] == "dict_type" for one in same):
                 expected += " or a table, such as { NAME = 2.0 }"
@@ -73,7 +73,10 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     section = None if isinstance(given, dict) or not path else _fields(owner).get(path[-1])
     if names := ["name"] if where in VARIANTS else list(_fields(section)):
         better = f"{where}.name = {text}" if "name" in names else f"{where}.KEY = VALUE"
-        return f"{where} = {text}: {where} is a section. Give {better}; it has: {', '.join(names)}."
+        known = VARIANTS.get(where) or typing.get_args(_fields(section).get("name"))
+        hint = _near(given, known) if isinstance(given, str) and given not in known else ""
+        said = f"{where} = {text}: {where} is a section. Give {better}"
+        return f"{said}; it has: {', '.join(names)}.{hint}"
     choices = [c for c in complaints if _place(c["loc"], root)[0] == path]
     # The type of the setting, if the value is not one in its table.
     kind = _fields(owner).get(path[-1]) if path and where == ".".join(path) else None
@@ -84,7 +87,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         return said
     if first["type"] == "tuple_type" and not in_list and _holds_texts(kind):
         return f"{said}. Write a list: {json.dumps([given])}"
-    near = nearest(given, re.findall(r'"([^"]*)"', words))
+    near = _near(given, re.findall(r'"([^"]*)"', words))
     return f"{said}.{near}" if near else said
 
 
@@ -126,6 +129,20 @@ def _settings(root: Any) -> list[str]:
             for name, inner in _fields(one).items():
                 found += [f"{part}.{name}", *(f"{part}.{name}.{key}" for key in _fields(inner))]
     return [dotted for dotted in found if not dotted.endswith(".name")]
+
+
+def _near(given: str, allowed: Iterable[str]) -> str:
+    """A suggestion for a word, as by `nearest`, also for the names of other libraries.
+
+    "auto_augment" is the beginning of a word, "bce_with_logits" and "rand-m9-mstd0.5" begin with
+    the first part of one.
+    """
+    words = list(allowed)
+    plain, first = re.sub("[-_]", "", given), re.split("[-_]", given)[0]
+    longer = [word for word in words if plain and word.replace("_", "").startswith(plain)]
+    similar = difflib.get_close_matches(given, words, n=1, cutoff=0.8)
+    begun = [word for word in words if word.split("_")[0] == first]
+    return nearest(next(iter([*longer, *similar, *begun]), given), words)
 
 
 def _nearest(names: Iterable[str], key: str) -> str:

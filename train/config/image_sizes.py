@@ -131,8 +131,8 @@ def sizes_note(config: RunConfig) -> str:
         config: The configuration of a run.
 
     Returns:
-        ", 128 px, 160 px from epoch 9 (42 % of the pixels of 224 px), 256 px in evaluation". "":
-        all images have one size.
+        ", 128 px, 160 px from epoch 9 (42 % of the pixels of 224 px), 256 px in evaluation". Sizes
+        of train.image_sizes after the last epoch are named as unused. "": all images have one size.
     """
     changes = []
     for epoch in range(1, config.train.epochs + 1):
@@ -144,7 +144,13 @@ def sizes_note(config: RunConfig) -> str:
         share = f"{pixel_share(config):.0%}".replace("%", " %")
         text = f", {', '.join(changes)} ({share} of the pixels of {built} px)"
     evaluated = evaluation_augment(config).image_size
-    return text + (f", {evaluated} px in evaluation" if text or evaluated != built else "")
+    if text or evaluated != built:
+        text += f", {evaluated} px in evaluation"
+    train = config.train
+    late = [f"{size} px from epoch {e}" for e, size in train.image_sizes if e > train.epochs]
+    if late:
+        text += f", not used: {', '.join(late)} (train.epochs = {train.epochs})"
+    return text
 
 
 def _scaled(augment: Augmentation, size: int) -> Augmentation:

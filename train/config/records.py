@@ -18,9 +18,10 @@ class RecordsConfig(Section):
     """[records]: where the numbers of a run are kept. metrics.jsonl always has them.
 
     Attributes:
-        sinks: "tensorboard": an event file in the run folder. "csv": epochs.csv there. "wandb",
-            "mlflow", "trackio": a run of that tracker, which needs its package (the extra records).
-            A new run without the package is refused; a sink that fails later does not end the run.
+        sinks: "tensorboard": an event file in the run folder. "csv": epochs.csv and final.csv
+            there. "wandb", "mlflow", "trackio": a run of that tracker, which needs its package (the
+            extra records). A new run without the package is refused; a sink that fails later does
+            not end the run.
         project: The project of W&B and trackio, the experiment of MLflow.
         name: The name of the run there; "": the name of its folder.
         samples: Whether loss, margin and correctness of every training image are kept for each

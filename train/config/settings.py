@@ -11,7 +11,8 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.section import Section
@@ -30,6 +31,7 @@ class Setting:
         words: The allowed words; empty where the setting is no choice of words.
         text: The description of the setting.
         read_by: The optimizers, schedules or losses that have the setting; empty: all of them.
+        number: int or float where the setting may be one number; else None.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Setting:
     words: tuple[str, ...]
     text: str
     read_by: tuple[str, ...] = ()
+    number: type[int] | type[float] | None = None
 
     def __str__(self) -> str:
         told = all(f'"{word}"' in self.text for word in self.words)
@@ -60,9 +63,11 @@ def _of_section(section: str, values: Any) -> Iterator[Setting]:
     """The settings of a section; `values` has the defaults."""
     hints, texts = get_type_hints(type(values)), _texts(type(values))
     for name, value in dict(values).items() if isinstance(values, Section) else _fields(values):
+        hint = hints[name]
         yield Setting(
-            f"{section}.{name}", _default(value), _words(hints[name]), texts.get(name, "")
-        )
+            f"{section}.{name}", _default(value), _words(hint), texts.get(name, ""),
+            number=_number(hint),
+        )  # fmt: skip
 
 
 def _of_variants(section: str) -> list[Setting]:
@@ -94,6 +99,14 @@ def _default(value: Any) -> str:
 def _words(annotation: Any) -> tuple[str, ...]:
     is_choice = get_origin(annotation) is Literal
     return tuple(str(word) for word in get_args(annotation)) if is_choice else ()
+
+
+def _number(annotation: Any) -> type[int] | type[float] | None:
+    """int or float, also of a union with other types."""
+    kinds = get_args(annotation) or (annotation,)
+    if get_origin(annotation) not in (None, Union, UnionType):
+        return None  # a list or a table
+    return float if float in kinds else int if int in kinds else None
 
 
 def _texts(kind: type) -> dict[str, str]:

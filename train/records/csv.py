@@ -1,14 +1,17 @@
-"""The sink "csv": epochs.csv in the run folder, one line for each epoch, for spreadsheets.
+"""The sink "csv", for spreadsheets: epochs.csv in the run folder, one line for each epoch, and
+final.csv, one line for the result.
 
-In: the numbers of epochs. Out: a file that is complete after every epoch. A resumed run removes the
-lines that it will write again.
+In: the numbers of epochs and of the result. Out: files that are complete after every write. A
+resumed run removes the lines of epochs that it will write again, and replaces final.csv at its end.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from slipform.pipelines.files import write_whole
 from slipform.train.records import read_metrics
@@ -16,7 +19,7 @@ from slipform.train.records.sink import Place, Rows, Sink
 
 __all__ = ["NAMES", "open_sink"]
 
-NAMES = ("epochs.csv",)
+NAMES = ("epochs.csv", "final.csv")
 
 
 def open_sink(place: Place) -> Sink:
@@ -31,19 +34,26 @@ def open_sink(place: Place) -> Sink:
 class _Csv(Sink):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._write()
+        self._write_epochs()
 
     def numbers(self, rows: Rows) -> None:
         if any(name.startswith("epoch/") for _, values in rows for name in values):
-            self._write()
+            self._write_epochs()
 
-    def _write(self) -> None:
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        _write(self._folder / NAMES[1], list(values), [values])
+
+    def _write_epochs(self) -> None:
         """Write all epochs of metrics.jsonl, which the run has written before."""
         lines = read_metrics(self._folder, "epoch")
-        columns = list(dict.fromkeys(name for line in lines for name in line if name != "kind"))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns or ["step", "epoch"], lineterminator="\n")
-        writer.writeheader()
-        for line in lines:
-            writer.writerow({name: value for name, value in line.items() if name != "kind"})
-        write_whole(self._folder / NAMES[0], text.getvalue())
+        rows = [{name: x for name, x in line.items() if name != "kind"} for line in lines]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        _write(self._folder / NAMES[0], columns or ["step", "epoch"], rows)
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

@@ -76,6 +76,9 @@ class _Mlflow(Sink):
         for metric in new:
             self._last[metric.key] = metric.step
 
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        self.numbers([(step, values)])
+
     def close(self) -> None:
         self._client.set_terminated(self._id)
 

@@ -104,6 +104,14 @@ class Sink:
             step: Steps of the run so far.
         """
 
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep the result of the run, once. A finished run that is resumed gives it again.
+
+        Args:
+            step: Steps of the run.
+            values: Name -> number, such as "final/test_accuracy".
+        """
+
     def flush(self) -> None:
         """Write what is buffered."""
 
@@ -140,6 +148,10 @@ class Guarded(Sink):
     def histogram(self, name: str, values: npt.NDArray[Any], step: int) -> None:
         """See `Sink`."""
         self._do(lambda sink: sink.histogram(name, values, step))
+
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Sink`."""
+        self._do(lambda sink: sink.summary(step, values))
 
     def flush(self) -> None:
         """See `Sink`."""

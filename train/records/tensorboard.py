@@ -101,6 +101,12 @@ class Board(Sink):
         for summary in hparams(plain, {_METRIC: 0.0}):
             self._write(summary=summary)
 
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Sink`."""
+        # One step after the last: TensorBoard hides these numbers when the run is resumed, also if
+        # nothing was left to train.
+        self.numbers([(step + 1, values)])
+
     def flush(self) -> None:
         """See `Sink`."""
         self._try(lambda: self._records.flush())

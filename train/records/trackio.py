@@ -55,6 +55,9 @@ class _Trackio(Sink):
             if new:
                 run.log(new, step=step)
 
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        self.numbers([(step, values)])
+
     def close(self) -> None:
         if self._run is not None:
             with self._quiet():

@@ -64,5 +64,8 @@ class _Wandb(Sink):
     def histogram(self, name: str, values: npt.NDArray[Any], step: int) -> None:
         self._run.log({name: self._wandb.Histogram(values.ravel().tolist())}, step=step)
 
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.summary.update(dict(values))
+
     def close(self) -> None:
         self._run.finish()

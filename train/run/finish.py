@@ -1,4 +1,4 @@
-"""The end of a run: a test of the best epoch's weights, summary.json, figures.
+"""The end of a run: a test of the best epoch's weights, summary.json, the sinks, figures.
 
 In: a Run whose epochs are done. Out: the summary.
 """
@@ -30,7 +30,7 @@ __all__ = ["finish"]
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Test the best epoch, write the summary, draw the figures.
+    """Test the best epoch, write the summary, also to the sinks, draw the figures.
 
     Args:
         run: A run whose epochs are done; its evaluated model gets the best epoch's weights.
@@ -89,8 +89,9 @@ def finish(run: Run) -> dict[str, Any]:
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
-        # Before the figures: an error there must not lose the summary.
+        # First: a tracker that does not answer, or an error in a figure, must not lose the summary.
         write_summary(run.folder, summary)
+        run.recorder.summary(state.step, summary)
         _draw(run, image, test)
     return summary
 

@@ -247,6 +247,12 @@ def _open(
             "this dataset has no val split: the weights of the last epoch are saved and tested"
         )
 
+    if config.loss.weights != "none" and config.data.sampling != "all":
+        messages.append(
+            f"loss.{config.loss.weights_setting} and data.sampling both make rare classes count"
+            " more: use one of them"
+        )
+
     if process.is_main:
         folder.prepare(
             out, held, config, manifest, note,

@@ -137,15 +137,23 @@ class Recorder:
             if value is not None and name != "epoch"
         }
 
-        def write(sink: Sink) -> None:
-            sink.numbers([(step, row)])
-            sink.flush()
-
-        self._each(write)
-        self._finish()
+        self._write_through(lambda sink: sink.numbers([(step, row)]))
         self.say(
             "  ".join(_shown(name, value) for name, value in values.items() if value is not None)
         )
+
+    def summary(self, step: int, values: dict[str, Any]) -> None:
+        """Write the result of the run to the sinks.
+
+        Args:
+            step: Steps of the run.
+            values: The content of summary.json. The sinks get its plain numbers.
+        """
+        if self._writes:
+            row = {
+                f"final/{k}": value for k, value in values.items() if type(value) in (int, float)
+            }
+            self._write_through(lambda sink: sink.summary(step, row))
 
     def diverged(self, step: int, epoch: int, what: str) -> None:
         """Record that the run diverged. A resumed run that trains past this removes the record.
@@ -226,6 +234,12 @@ class Recorder:
                 write(sink)
 
         self._later(all_of_them)
+
+    def _write_through(self, write: Callable[[Sink], None]) -> None:
+        """Write to all sinks, and wait until they have written what they buffer."""
+        self._each(write)
+        self._each(lambda sink: sink.flush())
+        self._finish()
 
     def _later(self, write: Callable[[], None]) -> None:
         self._tasks.append(self._writer.submit(write))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from slipform.train.config.settings import settings
 
 __all__ = ["Range", "parse_ranges"]
 
-_SPAN = re.compile(r"(?P<low>[^.]*(?:\.\d[^.]*)?)\.\.(?P<high>.*?)(?P<log>:log)?")
+_SPAN = re.compile(r"(?P<low>[^.]*(?:\.\d[^.]*)?)\.\.(?P<high>.*?)(?::(?P<scale>\w*))?")
 _EXAMPLES = "optimizer.lr=1e-3..1e-1:log, train.epochs=5..20 or model.name=resnet18,resnet34"
 
 
@@ -28,7 +28,7 @@ class Range:
     Attributes:
         name: The name of the setting.
         low: The lowest value; None: the values are `choices`.
-        high: The highest value. The range is of whole numbers if both are.
+        high: The highest value. The range is of whole numbers if both have the type int.
         log: Whether the range is logarithmic.
         choices: Texts of TOML values or bare words.
     """
@@ -81,24 +81,59 @@ def _parse(text: str) -> Range:
     name, sign, values = (part.strip() for part in text.partition("="))
     if not sign or not values:
         raise ConfigError(f"--range {text}: give NAME=LOW..HIGH or NAME=A,B,C, such as {_EXAMPLES}")
-    known = [one.name for one in settings()]
+    known = {one.name: one for one in settings()}
     if name not in known and not name.startswith("model.options."):
         raise unknown("setting", name, known)
     # A path such as ../net.pt is a choice.
     span = None if "," in values else _SPAN.fullmatch(values)
     if span is None:
-        choices = tuple(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
+        choices = tuple(dict.fromkeys(_choices(values, text)))
         if len(choices) < 2:
             raise ConfigError(f"--range {text}: one value is no range; give --set {name}={values}")
         return Range(name, choices=choices)
+    if span["scale"] not in (None, "log"):
+        raise ConfigError(
+            f'--range {text}: ":{span["scale"]}" is no scale. Give ":log" for a logarithmic range,'
+            " or nothing for a linear one"
+        )
     low, high = (_number(span[key], text) for key in ("low", "high"))
-    if isinstance(low, float) or isinstance(high, float):
+    kind = known[name].number if name in known else None
+    if kind is float or float in (type(low), type(high)):
         low, high = float(low), float(high)
-    log = span["log"] is not None
+    if kind is int and isinstance(low, float):
+        raise ConfigError(
+            f"--range {text}: {name} is a whole number. Give whole numbers at both ends, such as"
+            f" {name}=1..8"
+        )
+    log = span["scale"] is not None
     if not low < high or (log and low <= 0):
         above = ", above 0 for :log" if log else ""
         raise ConfigError(f"--range {text}: the first number must be the smaller one{above}")
     return Range(name, low, high, log)
+
+
+def _choices(values: str, whole: str) -> Iterator[str]:
+    """The texts between commas. A comma inside a list, a table or quotation marks is no end."""
+    part = ""
+    for piece in values.split(","):
+        part = f"{part},{piece}" if part else piece.strip()
+        if part[:1] not in ("[", "{", '"', "'") or _is_toml(part):
+            if part:
+                yield part.strip()
+            part = ""
+    if part:
+        raise ConfigError(
+            f"--range {whole}: {part} is no TOML value. Close brackets and quotation marks, and"
+            ' write texts in a list as "text"'
+        )
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _number(text: str, whole: str) -> int | float:

@@ -34,7 +34,7 @@ def markdown(runs: Iterable[_Run], table: Sequence[Mapping[str, Any]]) -> list[s
         table: The line of table.csv of each of them: name of a column -> value, "" without one.
     """
     lines = []
-    precisions = {cells["precision"] for cells in table if cells.get("precision")}
+    precisions = "; ".join({cells["precision"] for cells in table if cells.get("precision")})
     for run, cells in zip(runs, table, strict=True):
         also = [
             f"{key} {_figure(cells[f'reported_{key}'])} → {_figure(cells.get(key, ''))}"
@@ -54,7 +54,7 @@ def markdown(runs: Iterable[_Run], table: Sequence[Mapping[str, Any]]) -> list[s
                 "seconds": _number(cells, "seconds", ".0f"),
                 "times faster": _number(cells, "times_faster", ".3g"),
                 "images/s": _number(cells, "images_per_second", ",.0f"),
-                "precision": cells.get("precision", "") if len(precisions) > 1 else "",
+                "precision": cells.get("precision", "") if "; " in precisions else "",
                 "other figures, reported → measured": ", ".join(also),
                 "note": cells["note"].replace("|", "/"),
             }

@@ -38,6 +38,17 @@ from slipform.train.config.resolve import resolve
         ("augment.scale=[1]", ["augment.scale"]),
         ("train.deterministic=1", ["train.deterministic", "true or false"]),
         ("=3", ["--set =3", "SECTION.KEY=VALUE"]),
+        ("loss.name=bce_with_logits", ['Did you mean "bce"?']),
+        ("loss=bce_with_logits", ["loss.name =", 'Did you mean "bce"?']),
+        ("loss.name=crossentropy", ['Did you mean "cross_entropy"?']),
+        ("optimizer.name=adam_w", ['Did you mean "adamw"?']),
+        ("optimizer.name=sgd_nesterov", ['Did you mean "sgd"?']),
+        ("augment.policy.name=auto_augment", ['Did you mean "auto_augment_imagenet"?']),
+        ("augment.policy.name=autoaugment", ['Did you mean "auto_augment_imagenet"?']),
+        ("augment.policy=auto_augment", ['Did you mean "auto_augment_imagenet"?']),
+        ("augment.policy.name=auto_augment_cifer10", ['Did you mean "auto_augment_cifar10"?']),
+        ("augment.policy.name=rand-m9-mstd0.5-inc1", ['Did you mean "rand_augment"?']),
+        ("augment.policy=rand-m9-mstd0.5-inc1", ['Did you mean "rand_augment"?']),
     ],
 )
 def test_a_wrong_setting_names_the_right_one(setting: str, words: list[str]) -> None:
@@ -45,6 +56,16 @@ def test_a_wrong_setting_names_the_right_one(setting: str, words: list[str]) -> 
         resolve(None, [setting])
     for word in words:
         assert word in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ['loss.name=""', "loss.name=qqqq", "loss=bce", "augment.policy=rand_augment", "loss=3"],
+)
+def test_a_right_word_and_one_that_is_like_no_other_get_no_suggestion(setting: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, [setting])
+    assert "Did you mean" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from __future__ import annotations
 import csv
 import importlib
 import importlib.util
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
@@ -20,10 +21,11 @@ from slipform.train import records
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics, sink
-from slipform.train.records.sink import Guarded, Place, Sink, check_packages, open_sinks
-from slipform.train.run import folder, loop
+from slipform.train.records.sink import Guarded, Place, Rows, Sink, check_packages, open_sinks
+from slipform.train.run import folder, loop, record
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
+from slipform.train.run.record import Recorder
 
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.timeout(900)]
 
@@ -61,6 +63,16 @@ def recorded(out: Path) -> tuple[dict[int, float], dict[int, float]]:
     return steps, epochs
 
 
+def final(out: Path) -> dict[str, float]:
+    """The result as sinks get it, from summary.json."""
+    values = json.loads((out / "summary.json").read_text())
+    assert 0 <= values["test_accuracy"] <= 1
+    assert values["best_epoch"] in (1, 2)
+    plain = {k: v for k, v in values.items() if not isinstance(v, bool)}
+    numbers = {k: v for k, v in plain.items() if isinstance(v, int | float)}
+    return {f"final/{name}": value for name, value in numbers.items()}
+
+
 def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Path) -> None:
     train_in_parts(with_sinks(small, "csv"), shapes, tmp_path / "run")
     with open(tmp_path / "run/epochs.csv", newline="") as file:
@@ -70,6 +82,9 @@ def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Pat
     for line, expected in zip(lines, epochs, strict=True):
         assert float(line["val_accuracy"]) == expected["val_accuracy"]
         assert float(line["train_loss"]) == expected["train_loss"]
+    with open(tmp_path / "run/final.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert {name: float(text) for name, text in line.items()} == final(tmp_path / "run")
     assert not list((tmp_path / "run").glob("events.*"))  # only what was asked for
     assert not (tmp_path / "run" / sink.KEY).exists()
 
@@ -84,8 +99,19 @@ def test_tensorboard_has_every_number_once(shapes: Path, small: Small, tmp_path:
         assert len(shown.Scalars(name)) == len(expected), name
         assert found == pytest.approx(expected, rel=1e-6)
     assert len(shown.Images("train/first_batch")) == 1
+    for _ in range(2):  # then the finished run is resumed: nothing is left to train
+        assert [tag for tag in shown.Tags()["scalars"] if tag.startswith("final/")] == [*final(out)]
+        for name, value in final(out).items():
+            (one,) = shown.Scalars(name)
+            assert one.value == pytest.approx(value, rel=1e-6), name
+        fit(with_sinks(small, "tensorboard"), shapes, out, device="cpu", resume=True, quiet=True)
+        shown.Reload()
+    assert len(shown.Scalars("train/loss")) == 12
     histograms = [shown.Histograms(name) for name in shown.Tags()["histograms"]]
     assert {tuple(one.step for one in each) for each in histograms} == {(6, 12)}
+
+
+METHODS = ["settings", "numbers", "image", "histogram", "summary", "flush", "close"]
 
 
 class _Broken(Sink):
@@ -95,7 +121,7 @@ class _Broken(Sink):
         self.method, self.error, self.closed = method, error, 0
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("settings", "numbers", "image", "histogram", "flush", "close"):
+        if name in METHODS:
             if name == "close":
                 self.closed += 1
             if name == self.method:
@@ -103,7 +129,7 @@ class _Broken(Sink):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("method", ["settings", "numbers", "image", "histogram", "flush", "close"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "error", [OSError(28, "disk"), SystemExit(3), ValueError("a\nb"), SlipformError("no package")]
 )
@@ -116,12 +142,54 @@ def test_a_sink_that_fails_is_closed_with_one_message(method: str, error: BaseEx
         guarded.numbers([(1, {"a": math.nan})])
         guarded.image("a", None, 1)
         guarded.histogram("a", None, 1)
+        guarded.summary(1, {"final/a": 1.0})
         guarded.flush()
     guarded.close()
     assert len(said) == 1
     assert said[0].startswith('records: "broken" failed (')
     assert "\n" not in said[0]
     assert broken.closed == 1
+
+
+class _Kept(Sink):
+    """Keeps the names of the methods that were called, and the result. It fails afterwards."""
+
+    def __init__(self) -> None:
+        self.called, self.results = list[str](), list[tuple[int, dict[str, float]]]()
+
+    def numbers(self, rows: Rows) -> None:
+        self.called.append("numbers")
+
+    def summary(self, step: int, values: Mapping[str, float]) -> None:
+        self.called.append("summary")
+        self.results.append((step, dict(values)))
+        raise ConnectionError("no answer")
+
+    def close(self) -> None:
+        self.called.append("close")
+
+
+def test_a_sink_gets_the_result_once_and_its_error_does_not_end_the_run(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    kept = _Kept()
+    opened = lambda names, place: [Guarded("kept", lambda: kept, place.say)]  # noqa: E731
+    monkeypatch.setattr(record, "open_sinks", opened)
+    summary = fit(with_sinks(small, "csv", epochs=1), shapes, tmp_path / "run", device="cpu")
+    assert kept.called[-3:] == ["numbers", "summary", "close"]
+    ((step, values),) = kept.results
+    assert step == summary["steps"] == 6
+    assert values == final(tmp_path / "run")
+    assert {"final/test_accuracy", "final/test_loss", "final/val_accuracy"} <= set(values)
+    assert capsys.readouterr().err.count('"kept" failed (ConnectionError: no answer)') == 1
+
+
+def test_a_process_that_does_not_write_gives_no_result(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, writes=False, quiet=True, step=0, epoch=0)
+    recorder.summary(6, {"test_accuracy": 0.5})
+    recorder.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_cannot_be_opened_does_not_end_a_run(

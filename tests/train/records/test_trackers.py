@@ -3,16 +3,22 @@ resume."""
 
 from __future__ import annotations
 
+import json
 import struct
+import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
-from slipform.train.records import mlflow
+from slipform.train.records import mlflow, trackio
+from slipform.train.records import wandb as wandb_sink
 from slipform.train.records.sink import Place
 from slipform.train.run.loop import fit
-from tests.train.records.test_sinks import Small, recorded, train_in_parts, with_sinks
+from tests.train.records.test_sinks import Small, final, recorded, train_in_parts, with_sinks
 
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.timeout(900)]
 
@@ -38,6 +44,13 @@ def test_mlflow_has_every_number_once(
         history = client.get_metric_history(run.info.run_id, name)
         assert len(history) == len(expected), name
         assert {one.step: one.value for one in history} == expected
+    values = final(tmp_path / "run")
+    for name in values:  # the run has two ends: after one epoch, and after two
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [one.step for one in history] == [6, 12], name
+        assert run.data.metrics[name] == history[-1].value
+    for name in ("final/test_accuracy", "final/test_loss", "final/best_epoch"):
+        assert run.data.metrics[name] == values[name]
 
 
 def test_a_run_of_mlflow_that_is_resumed_is_running(
@@ -78,6 +91,94 @@ def test_trackio_has_every_number_once_and_prints_nothing(
         found = [(one["step"], one[key]) for one in logs if key in one]
         assert len(found) == len(expected), key
         assert dict(found) == expected
+    for key in final(tmp_path / "run"):
+        assert [one["step"] for one in logs if key in one] == [6, 12], key
+
+
+class _Client:
+    """A stand-in for MLflow's client, with one run."""
+
+    runs: ClassVar[list[Any]] = []
+    metrics: ClassVar[dict[str, list[Any]]] = {}
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1")
+
+    def search_runs(self, experiments: list[str], query: str) -> list[Any]:
+        return self.runs
+
+    def create_run(self, experiment: str, **_: Any) -> Any:
+        self.runs.append(
+            SimpleNamespace(info=SimpleNamespace(run_id="r"), data=SimpleNamespace(params={}))
+        )
+        return self.runs[0]
+
+    def get_metric_history(self, run: str, name: str) -> list[Any]:
+        return self.metrics.get(name, [])
+
+    def log_batch(self, run: str, metrics: list[Any]) -> None:
+        for one in metrics:
+            self.metrics.setdefault(one.key, []).append(one)
+
+    def set_terminated(self, run: str, status: str = "FINISHED") -> None:
+        pass
+
+
+def _package(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> None:
+    """Put a stand-in in the place of a package."""
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    vars(module).update(content)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_mlflow_keeps_a_result_once_for_each_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package. The second part is the finished run again, the third one trains more."""
+    metric = lambda key, value, time, step: SimpleNamespace(key=key, value=value, step=step)  # noqa: E731
+    _package(monkeypatch, "mlflow")
+    _package(monkeypatch, "mlflow.tracking", MlflowClient=_Client)
+    _package(monkeypatch, "mlflow.entities", Metric=metric)
+    monkeypatch.setattr(_Client, "runs", [])
+    monkeypatch.setattr(_Client, "metrics", {})
+    for step, accuracy in ((6, 0.5), (6, 0.5), (12, 0.75)):
+        sink = mlflow.open_sink(Place(tmp_path, "tests", "run", step, print))
+        sink.summary(step, {"final/test_accuracy": accuracy})
+        sink.close()
+    found = [(one.step, one.value) for one in _Client.metrics["final/test_accuracy"]]
+    assert found == [(6, 0.5), (12, 0.75)]
+
+
+def test_trackio_keeps_a_result_once_for_each_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package, as for MLflow."""
+    logs: list[dict[str, Any]] = []
+    log = lambda values, step: logs.append({**values, "step": step})  # noqa: E731
+    run = SimpleNamespace(log=log, finish=lambda: None)
+    _package(monkeypatch, "trackio", init=lambda **_: run)
+    storage = SimpleNamespace(get_logs=lambda project, name: list(logs))
+    _package(monkeypatch, "trackio.sqlite_storage", SQLiteStorage=storage)
+    for step, accuracy in ((6, 0.5), (6, 0.5), (12, 0.75)):
+        sink = trackio.open_sink(Place(tmp_path, "tests", "run", step, print))
+        sink.summary(step, {"final/test_accuracy": accuracy})
+        sink.close()
+    assert [(one["step"], one["final/test_accuracy"]) for one in logs] == [(6, 0.5), (12, 0.75)]
+
+
+def test_wandb_has_the_result_in_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the package. Each part of a run opens the same run of W&B."""
+    run = SimpleNamespace(summary={"epoch/val_accuracy": 0.25}, finish=lambda: None)
+    _package(monkeypatch, "wandb", init=lambda **_: run, Settings=dict)
+    for accuracy in (0.5, 0.5, 0.75):
+        sink = wandb_sink.open_sink(Place(tmp_path, "tests", "run", 6, print))
+        sink.summary(6, {"final/test_accuracy": accuracy, "final/best_epoch": 2})
+        sink.close()
+    kept = {"final/test_accuracy": 0.75, "final/best_epoch": 2}
+    assert run.summary == {"epoch/val_accuracy": 0.25, **kept}
 
 
 def _wandb_records(content: bytes) -> Iterator[bytes]:
@@ -112,7 +213,7 @@ def test_wandb_gets_every_number(
     wandb.teardown()  # W&B's service process completes the file after run.finish() has returned
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
     found: dict[int, dict[str, str]] = {}
-    ids, settings = set[str](), set[str]()
+    ids, settings, kept = set[str](), set[str](), dict[str, float]()
     for data in _wandb_records(file.read_bytes()):
         record = Record()
         record.ParseFromString(data)
@@ -123,11 +224,17 @@ def test_wandb_gets_every_number(
             found.setdefault(int(items["_step"]), {}).update(items)
         if record.WhichOneof("record_type") == "run":
             ids.add(record.run.run_id)
+        if record.WhichOneof("record_type") == "summary":
+            kept |= {
+                one.key or ".".join(one.nested_key): json.loads(one.value_json)
+                for one in record.summary.update
+            }
         if record.WhichOneof("record_type") == "config":
             settings |= {one.key or ".".join(one.nested_key) for one in record.config.update}
     steps, epochs = recorded(tmp_path / "run")
     assert {step: float(x["train/loss"]) for step, x in found.items()} == steps
     got = {s: float(x["epoch/val_accuracy"]) for s, x in found.items() if "epoch/val_accuracy" in x}
     assert got == epochs
+    assert {k: v for k, v in kept.items() if k.startswith("final/")} == final(tmp_path / "run")
     assert "train.seed" in settings
     assert ids == {Place(tmp_path / "run", "", "", 0, print).key}

@@ -107,3 +107,17 @@ def test_a_class_that_does_not_exist_is_named(
         small('data.sampling="balanced"', "data.block=4")
     with pytest.raises(ConfigError, match="NUMBER/COUNT"):
         small('data.fold="5/2"')
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_weights_and_sampling_together_are_said(
+    shapes: Path,
+    tmp_path: Path,
+    small: Callable[..., RunConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = "train.epochs=1"
+    for number, sets in enumerate(([*BALANCED, one], [BALANCED[0], one], [BALANCED[1], one])):
+        fit(small(*sets), shapes, tmp_path / f"run-{number}")
+        said = "".join(capsys.readouterr())
+        assert ("loss.class_weights and data.sampling both make" in said) == (number == 0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from click.testing import CliRunner
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.train.cli import search
 from slipform.train.config.recipe import Recipe
+from slipform.train.config.resolve import resolve
 from slipform.train.search import study as searching
+from slipform.train.search.proposals import distributions_of
 from slipform.train.search.space import Range, parse_ranges
 from slipform.train.search.study import run_search
 from slipform.train.sweep.jobs import Job
@@ -42,8 +46,78 @@ def test_ranges_are_parsed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("loss.label_smoothing=0..1", float),
+        ("augment.mixup=0..1", float),
+        ("optimizer.weight_decay=0..1", float),
+        ("optimizer.head_lr=1..2:log", float),  # a number or nothing
+        ("optimizer.lr=1..2:log", float),
+        ("train.epochs=1..3", int),
+        ("train.batch_size=16..64:log", int),  # a number or "auto"
+        ("optimizer.newton_schulz_steps=3..6", int),  # a setting of one optimizer
+        ("model.options.width=8..64", int),  # a type that is not known: as the ends are written
+        ("model.options.dropout=0.0..1", float),
+    ],
+)
+def test_the_type_of_a_setting_decides_whether_numbers_are_whole(
+    text: str, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[type, Any, Any, bool]] = []
+
+    def distribution(kind: type) -> Callable[..., None]:
+        return lambda low, high, *, log: asked.append((kind, low, high, log))
+
+    kinds = {"IntDistribution": distribution(int), "FloatDistribution": distribution(float)}
+    stand_in = SimpleNamespace(distributions=SimpleNamespace(**kinds))
+    monkeypatch.setitem(sys.modules, "optuna", stand_in)
+    (one,) = parse_ranges([text])
+    assert list(distributions_of([one])) == [one.name]
+    ((kind, low, high, log),) = asked
+    assert (kind, type(low), type(high), log) == (expected, *[expected] * 2, text.endswith(":log"))
+    ends = text.partition("=")[2].removesuffix(":log").split("..")
+    assert [low, high] == [float(end) for end in ends]
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("augment.scale=[0.08,1.0],[0.35,1.0]", ("[0.08,1.0]", "[0.35,1.0]")),
+        ("augment.scale = [0.08, 1.0] , [0.35, 1.0]", ("[0.08, 1.0]", "[0.35, 1.0]")),
+        ("train.image_sizes=[],[[1,32],[2,64]]", ("[]", "[[1,32],[2,64]]")),
+        ('data.sampling="all",{disc=2.0,ring=3.0}', ('"all"', "{disc=2.0,ring=3.0}")),
+        (r'model.weights="a,b.pt","c\",d.pt"', ('"a,b.pt"', r'"c\",d.pt"')),
+        ("model.weights='a,b.pt',none,,none", ("'a,b.pt'", "none")),
+        ("model.weights=o'neil.pt,[1].pt,net[1].pt", None),  # a bare word must not begin with [
+        ("model.weights=o'neil.pt,net[1].pt", ("o'neil.pt", "net[1].pt")),
+    ],
+)
+def test_choices_end_at_commas_outside_brackets_and_quotation_marks(
+    text: str, choices: tuple[str, ...] | None
+) -> None:
+    if choices is None:
+        with pytest.raises(ConfigError, match="no TOML value"):
+            parse_ranges([text])
+        return
+    (one,) = parse_ranges([text])
+    assert one.choices == choices
+
+
+def test_each_choice_is_a_setting_as_a_run_takes_it() -> None:
+    (one,) = parse_ranges(["augment.scale=[0.08,1.0],[0.35,1.0]"])
+    scales = [resolve(sets=[one.text(value)]).augment.scale for value in one.values]
+    assert scales == [(0.08, 1.0), (0.35, 1.0)]
+    (one,) = parse_ranges(["augment.mixup=0..1"])
+    assert [resolve(sets=[one.text(x)]).augment.mixup for x in (0.0, 0.25, 1e-7)] == [0, 0.25, 1e-7]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("optimizer.lr=1e-3..1:ln", 'Give ":log"'),
+        ("train.epochs=1.5..3", "train.epochs is a whole number"),
+        ("augment.scale=[0.08,1.0],[0.35,1.0", r"\[0.35,1.0 is no TOML value"),
+        ("augment.scale=[0.08,1.0]", r"--set augment.scale=\[0.08,1.0\]"),
         ("optimizer.lrr=0..1", '"optimizer.lr"'),
         ("optimizer.lr", "NAME=LOW..HIGH"),
         ("optimizer.lr=0..1:log", "above 0"),
