@@ -161,11 +161,11 @@ def _turn(loader: Loader, longest: float) -> tuple[float, bool]:
     seconds. Otherwise it is stopped, and the rate is that of all its batches."""
     loader.set_epoch(0)
     loop, count = iter(loader), min(_UNTIMED + _BATCHES, len(loader))
-    untimed, began = count - min(_BATCHES, count - 1), time.perf_counter()
-    ends = []
+    untimed = count - min(_BATCHES, max(1, count - 1))  # an epoch may have one batch
+    times = [time.perf_counter()]
     for number in range(1, count + 1):
         next(loop)
-        ends.append(time.perf_counter())
-        if ends[-1] - began > longest:
-            return number * loader.batch_size / (ends[-1] - began), False
-    return (count - untimed) * loader.batch_size / (ends[-1] - ends[untimed - 1]), True
+        times.append(time.perf_counter())
+        if times[-1] - times[0] > longest:
+            return number * loader.batch_size / (times[-1] - times[0]), False
+    return (count - untimed) * loader.batch_size / (times[-1] - times[untimed]), True

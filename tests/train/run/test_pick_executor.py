@@ -39,10 +39,10 @@ class _Scripted:
 
     def __init__(self, clock: _Clock, seconds: Iterator[float], log: list[str], name: str) -> None:
         self._clock, self._seconds, self._log, self._name = clock, seconds, log, name
-        self.batch_size, self.epoch = 40, 7
+        self.batch_size, self.epoch, self.length = 40, 7, 100
 
     def __len__(self) -> int:
-        return 100
+        return self.length
 
     def set_epoch(self, epoch: int) -> None:
         self._log.append(self._name)
@@ -109,6 +109,19 @@ def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
     assert (again, log) == ("dali", [])
     assert "measured here on 20" in why
     assert why.endswith(", in images/s: host 200; dali 400")
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 7])
+def test_a_turn_of_a_short_epoch(length: int) -> None:
+    """The first batch, which takes longer, counts only if it is the only one."""
+    seconds = [4.0] * max(1, length - 3) + [0.5] * min(3, length - 1)
+    clock = _Clock()
+    loader = _Scripted(clock, iter(seconds), [], "host")
+    loader.length = length
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(picking, "time", clock)
+        rate, ended = picking._turn(loader, 1000.0)  # type: ignore[arg-type]
+    assert (rate, ended) == (10.0 if length == 1 else 80.0, True)
 
 
 def test_the_usual_one_stays_without_a_clear_difference(scripted: Any) -> None:
