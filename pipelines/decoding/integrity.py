@@ -34,7 +34,8 @@ class FirstRead:
     def __init__(self, beton: Beton, on_bad: str) -> None:
         self._beton, self.skips = beton, on_bad == "skip"
         self._checked = np.zeros(len(beton), bool)
-        # Whether all samples were read. This is looked at once for so many samples as there are.
+        # Whether all samples were read. To look at all takes long, so it is done only after as many
+        # reads as there are samples.
         self._has_all, self._asked = False, 0
         beton.read_crc32()  # now, so that the table belongs to the beton that was opened
 

@@ -97,7 +97,7 @@ def pick_executor(
         rates, decided = _race(loaders, steps, began, train.auto_seconds, spent)
     if not rates:
         return "", ""
-    # Loaders that were stopped have less rounds.
+    # Loaders that were stopped have fewer rounds.
     usual = next(iter(rates))
     running = [name for name in rates if len(rates[name]) == len(rates[usual])]
     chosen = running[fastest([rates[name] for name in running])]

@@ -52,14 +52,14 @@ def test_the_hosts_time_is_that_of_all_threads_less_the_kernels(
 
         return render, rest
 
+    monkeypatch.setattr("slipform.pipelines.loader.num_threads", lambda device: 1)
     monkeypatch.setattr(pool, "prepared", counted)
     monkeypatch.setattr(time, "thread_time", lambda: getattr(own, "seconds", 0.0))
     monkeypatch.setattr(time, "process_time", lambda: float(next(rounds)) + sum(calls))
     host = measure(str(shapes_raw), executor, 16, "cpu")["host_seconds"]
     assert host.repeats == 7
-    # Up to four kernels run while a clock is read. A round has 25 requests or more.
-    assert host.median == pytest.approx(1 / 200, abs=4 * 0.01 / 200)
-    assert 25 * 0.01 / 200 > 2 * (4 * 0.01 / 200)
+    # Two threads may render while a clock is read. The kernels of a round, 25 or more, take longer.
+    assert host.median == pytest.approx(1 / 200, abs=2 * 0.01 / 200)
 
 
 def test_the_waits_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:

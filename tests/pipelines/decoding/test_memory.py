@@ -14,21 +14,19 @@ _MIB = 1 << 20
 # In a process of its own, after a smaller photo, for which kernels may be compiled: by how many
 # bytes the peak of its memory grows.
 _PROGRAM = """
-import resource, sys
+import sys
 import numpy as np
 from slipform.pipelines.decoding.decoder import Decoder
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from slipform.pipelines.machine import peak_resident_bytes
 
 small, large = (np.fromfile(path, np.uint8) for path in sys.argv[1:3])
 scale, *box = map(int, sys.argv[3:])
 scales, decoder = np.array([scale], np.int32), Decoder()
 for part in ([0, 0, 1083, 722], [64, 64, 560, 560]):
     decoder.decode([small], np.array([part], np.int32), scales)
-before = peak()
+before = peak_resident_bytes()
 found = decoder.decode([large], np.array([box], np.int32), scales)
-print(peak() - before, found.heights[0], found.widths[0], len(found.bad))
+print(peak_resident_bytes() - before, found.heights[0], found.widths[0], len(found.bad))
 """
 
 

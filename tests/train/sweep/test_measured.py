@@ -74,6 +74,9 @@ def test_the_precision_is_told_where_runs_differ_in_it(tmp_path: Path) -> None:
         assert f"| {cell} |" in text
     write_tables(tmp_path, [], rows[:1])
     assert "| precision |" not in (tmp_path / "table.md").read_text()
+    both = _row(SweepRun("both", {}, {}), [*runs.values()])
+    write_tables(tmp_path, [], [both])
+    assert "| bfloat16; float32 |" in (tmp_path / "table.md").read_text()
 
 
 def test_what_was_not_recorded_is_no_number(tmp_path: Path) -> None:
